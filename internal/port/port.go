@@ -1,0 +1,268 @@
+// Package port holds the small interfaces, and the data that crosses them,
+// through which the engine talks to identities, the source, the vault and the
+// journal.
+//
+// The engine depends on this package and on nothing that implements it; the
+// implementations depend on this package and not on the engine. The messages of
+// the contract (package understudyv1) are the vocabulary: what they can say is
+// not said a second time here.
+package port
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/catalog"
+)
+
+// Identity is one identity of one tenant: its service principal or its user.
+//
+// Every error of an identity that says why it has no access is or wraps an
+// [AuthError]. The only other errors are those of a cancelled context. All
+// methods may be called at the same time.
+type Identity interface {
+	// SignIn obtains the first token of a sync and returns how. It blocks until
+	// the identity holds a token, failed, or its own deadline passed, which every
+	// attempt has.
+	SignIn(ctx context.Context, options SignInOptions) (understudyv1.AuthenticationMethod, error)
+	// Token returns an access token for Microsoft Graph: the cached one while it
+	// is valid, else a fresh one. Concurrent calls share one request.
+	Token(ctx context.Context, request TokenRequest) (Token, error)
+	// Fail returns an [AuthError] of this identity for a reason that the caller
+	// observed itself, for example a permission that Graph says is missing or a
+	// second claims challenge.
+	Fail(reason understudyv1.AuthFailureReason, missingPermissions ...string) error
+}
+
+// SignInOptions says how an identity may sign in.
+type SignInOptions struct {
+	// AllowPrompt permits to ask a person. Without it only a cached sign-in, a
+	// service account or a service principal's credential is used.
+	AllowPrompt bool
+	// Prompt is called when a person must sign in, from the goroutine that called
+	// SignIn. It must not block. Nil is allowed when AllowPrompt is false.
+	Prompt func(*understudyv1.AuthenticationPrompt)
+}
+
+// TokenRequest asks for an access token.
+type TokenRequest struct {
+	// Claims is a decoded claims challenge of continuous access evaluation. When
+	// it is set the cached token is not used. It is never logged.
+	Claims string
+	// Refused is a token that the source answered with 401. A token equal to it
+	// is not returned again: a fresh one is obtained.
+	Refused string
+}
+
+// Token is an access token. Its value is never logged.
+type Token struct {
+	Value     string
+	ExpiresOn time.Time
+}
+
+// String redacts the token, so that no formatting can show it.
+func (Token) String() string { return "[redacted]" }
+
+// GoString redacts the token, so that no formatting can show it.
+func (Token) GoString() string { return "[redacted]" }
+
+// Item is one item of a configuration type, read completely.
+type Item struct {
+	// ID is the stable id, as the source gives it: unsafe as a path.
+	ID string
+	// DisplayName is the name for people, or empty.
+	DisplayName string
+	// JSON is the document as the source sent it, the answers of child requests
+	// put in under their names. Not yet canonical.
+	JSON []byte
+}
+
+// SingletonID is the id of the only item of a singleton.
+const SingletonID = "singleton"
+
+// Source reads the configuration types of one tenant. It lives as long as the
+// tenant's definition: its limits are shared by all syncs.
+type Source interface {
+	// Open starts the reading of one sync.
+	Open() Session
+}
+
+// Session reads for one sync. Read may be called for many types at the same
+// time; requests of all of them share batches, gates and connections.
+type Session interface {
+	// Read reads one configuration type as an identity. It gives every item that
+	// was read completely, children included, to sink, one at a time. It returns
+	// nil only when every page and every child request was answered: the type is
+	// complete. Otherwise it returns an [AuthError] when the identity lost its
+	// access, a [*ReadError] when the tenant or the network is the reason, the
+	// error of sink, or the cause of the context.
+	Read(ctx context.Context, configurationType *catalog.Type, identity Identity, sink func(Item) error) error
+	// Stats returns how far the session is.
+	Stats() SourceStats
+	// Close frees what the session holds. No Read may be running.
+	Close()
+}
+
+// SourceStats says how far a session is.
+type SourceStats struct {
+	// ItemsRead counts items given to sinks.
+	ItemsRead int64
+	// Requests counts requests on the wire; a batch is one.
+	Requests int64
+	// Throttled counts answers (also parts of a batch) with 429.
+	Throttled int64
+	// ThrottleDelay is how long the tenant currently makes requests wait.
+	ThrottleDelay time.Duration
+}
+
+// Vault is the backup of one tenant in Git.
+type Vault interface {
+	// Begin opens the repository, which it creates when there is none, and reads
+	// the tree of the last commit of the branch. One staging at a time.
+	Begin(ctx context.Context) (Staging, error)
+	// Changes yields the items that a commit changed against its parent, ordered
+	// by path; of one configuration type, or of all when the id is empty.
+	Changes(ctx context.Context, commit, configurationType string) iter.Seq2[*understudyv1.ItemChange, error]
+}
+
+// Staging collects what one sync read and makes at most one commit of it.
+// Nothing that it does is visible in the backup before Commit. Add and Settle
+// may be called at the same time for different types.
+type Staging interface {
+	// Add stages one complete item. An item that cannot be stored (not JSON, a
+	// duplicate key, a duplicate id) is an [*ItemError].
+	Add(configurationType *catalog.Type, item Item) error
+	// Settle decides by the commit rules what the backup holds of a type, and
+	// compares it with what it held. It is called once for every selected type,
+	// after the last Add of the type.
+	Settle(configurationType *catalog.Type, reading Reading) (Settlement, error)
+	// Commit makes the commit, durably, unless the tree is equal to that of the
+	// last commit. PushState is unset: see Push.
+	Commit(ctx context.Context, info CommitInfo) (*understudyv1.Snapshot, error)
+	// Push brings the branch to the remote, if there is one, and returns what
+	// became of it. The error says why it failed; the local commit stays.
+	Push(ctx context.Context) (understudyv1.PushState, error)
+	// Close discards what was not committed and frees what the staging holds.
+	Close() error
+}
+
+// Reading says how the reading of a type ended.
+type Reading struct {
+	// Outcome is how far the reading came. CHANGED and UNCHANGED both mean
+	// complete: Settle finds out which of them it is.
+	Outcome understudyv1.ConfigurationOutcome
+	// Reason is why, when the type is not complete.
+	Reason understudyv1.ConfigurationFailureReason
+	// Identity is the identity that read, or would have read.
+	Identity understudyv1.Identity
+	// AcceptCollapse switches the collapse guard off for this type.
+	AcceptCollapse bool
+	// Time is when the reading ended.
+	Time time.Time
+}
+
+// Settlement says what the backup holds of a type after a sync.
+type Settlement struct {
+	// Outcome is the final outcome: CHANGED or UNCHANGED for a complete type,
+	// INCOMPLETE with the reason COUNT_COLLAPSED where the guard stepped in.
+	Outcome understudyv1.ConfigurationOutcome
+	Reason  understudyv1.ConfigurationFailureReason
+	// Items is how many items the backup holds now.
+	Items int
+	// Added, Modified and Removed count items against the previous backup.
+	Added, Modified, Removed int
+	// Path is the folder of the type in the tree.
+	Path string
+	// LastComplete is when the type was last read completely; zero if never.
+	LastComplete time.Time
+}
+
+// CommitInfo is what a commit says about its sync.
+type CommitInfo struct {
+	// Sync is the name of the sync.
+	Sync string
+	// State is the state in which the sync will end.
+	State understudyv1.SyncState
+	// Counts are the counts of the sync.
+	Counts *understudyv1.OutcomeCounts
+	// Results are the results of all selected types.
+	Results []*understudyv1.ConfigurationResult
+	// Time is the commit time.
+	Time time.Time
+	// DryRun compares and commits nothing: the snapshot is nil.
+	DryRun bool
+}
+
+// Log is the event log of one sync, as its worker writes it.
+type Log interface {
+	// Append stores durable events, all or none, after the last one, and sets
+	// their sequence and, where unset, their time. It returns a [*FencedError] when somebody
+	// else wrote to the log or the sync is finished.
+	Append(ctx context.Context, events ...*understudyv1.SyncEvent) error
+	// Publish gives an ephemeral event to those who watch now. It does not block
+	// and may be dropped in favour of a later one of its kind. A prompt is kept
+	// for watchers that come later, until it expires or is published with no
+	// codes in it.
+	Publish(event *understudyv1.SyncEvent)
+	// Sync returns the sync as the events so far leave it. The caller owns it.
+	Sync() *understudyv1.Sync
+}
+
+// Syncs is the part of the journal that starts and finds syncs.
+type Syncs interface {
+	// Create records a new sync in SYNC_STATE_PENDING and takes the tenant for
+	// it, until the sync finishes. A repeated request returns the sync that the
+	// first one created, and false. It fails with [*SyncRunningError] when the
+	// tenant has a sync that is not finished, and with [*RequestIDReusedError].
+	Create(ctx context.Context, request CreateRequest) (sync *understudyv1.Sync, created bool, err error)
+	// Get returns a sync as its events leave it, or a [*NotFoundError].
+	Get(ctx context.Context, name string) (*understudyv1.Sync, error)
+	// Unfinished returns the syncs that are not terminal, oldest first.
+	Unfinished(ctx context.Context) ([]*understudyv1.Sync, error)
+	// Open returns the log of a sync for writing.
+	Open(ctx context.Context, name string) (Log, error)
+	// Events yields the durable events of a sync after a sequence, in order,
+	// until the last one there is now.
+	Events(ctx context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error]
+}
+
+// CreateRequest asks for a new sync.
+type CreateRequest struct {
+	// Sync is the sync to record; the journal sets name, state, create_time and
+	// last_sequence.
+	Sync *understudyv1.Sync
+	// Tenant is the `tenants/{tenant}` that the sync is of.
+	Tenant string
+	// RequestID makes the request idempotent for 24 hours; empty: it is not.
+	RequestID string
+	// Digest identifies the arguments that the RequestID was used with.
+	Digest string
+}
+
+// Watches is the part of the journal that shows syncs to callers.
+type Watches interface {
+	// Watch follows a sync after a sequence. It fails with [*NotFoundError],
+	// [*SequenceInFutureError] or [*TrimmedError].
+	Watch(ctx context.Context, name string, after int64) (Watcher, error)
+	// List returns at most limit syncs, newest first, of `tenants/{tenant}` or of
+	// every tenant (`tenants/-`); those older than the sync named before, when it
+	// is not empty.
+	List(ctx context.Context, parent, before string, limit int) ([]*understudyv1.Sync, error)
+}
+
+// Watcher is one reader of a sync's events.
+type Watcher interface {
+	// Next returns the next event, in this order: a current_state; the prompt that
+	// is open, if there is one; the durable events after the sequence asked for;
+	// then what happens, durable events each once and in order, ephemeral ones
+	// conflated by kind. It blocks until there is one. It returns io.EOF after
+	// `finished`, or after current_state when `finished` was before it; a
+	// [*SlowWatcherError] when the reader is too far behind; else the context's
+	// cause. Ephemeral events have no sequence yet: the edge sets it. The event
+	// is shared: clone it before changing it.
+	Next(ctx context.Context) (*understudyv1.SyncEvent, error)
+	// Close ends the watch.
+	Close()
+}
