@@ -120,4 +120,6 @@ type LimitError struct {
 }
 
 // Error implements error.
-func (e *LimitError) Error() string { return fmt.Sprintf("the limit of %d %s is reached", e.Limit, e.Subject) }
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("the limit of %d %s is reached", e.Limit, e.Subject)
+}

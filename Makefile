@@ -1,0 +1,77 @@
+# Everything is run from here. `make help` lists the targets.
+#
+# build, demo, run and test need Go and Git. generate and lint install what they
+# need into .tools/, at the versions that tools/go.mod and tools/package.json pin.
+
+SHELL := /bin/bash -o pipefail
+GO ?= go
+TOOLS := $(CURDIR)/.tools/bin
+BUF := tools/node_modules/.bin/buf
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X main.version=$(VERSION)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Builds bin/understudy.
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/understudy ./server
+
+.PHONY: demo
+demo: build ## Shows the main job: a sync, the same without the user, and the retry.
+	bin/understudy demo
+
+.PHONY: run
+run: build ## Serves on loopback with a simulated tenant, to play with grpcurl.
+	bin/understudy playground
+
+.PHONY: test
+test: ## Runs all tests with the race detector.
+	$(GO) test -race -timeout 8m ./...
+
+.PHONY: bench
+bench: $(TOOLS)/benchstat ## Runs the benchmarks; each reports a ratio to a floor of the same run.
+	@mkdir -p bin
+	$(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),3x) -count $(or $(COUNT),1) ./... | tee bin/bench.txt
+	@$(TOOLS)/benchstat bin/bench.txt
+
+.PHONY: generate
+generate: $(BUF) $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Generates gen/ from proto/, and the pages made from data.
+	$(BUF) generate
+	$(GO) generate ./...
+
+.PHONY: lint
+lint: $(BUF) $(TOOLS)/golangci-lint ## Checks formatting, style, layers, and the contract.
+	$(BUF) lint
+	$(BUF) breaking --against proto/baseline.binpb
+	$(BUF) format --diff --exit-code proto
+	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: format
+format: $(BUF) $(TOOLS)/golangci-lint ## Formats Go and Protobuf.
+	$(BUF) format -w proto
+	$(TOOLS)/golangci-lint fmt ./...
+
+.PHONY: baseline
+baseline: $(BUF) ## Renews proto/baseline.binpb: what `buf breaking` compares with. For releases only.
+	$(BUF) build -o proto/baseline.binpb
+
+.PHONY: tools
+tools: $(BUF) $(TOOLS)/golangci-lint $(TOOLS)/grpcurl $(TOOLS)/gotestsum $(TOOLS)/benchstat ## Installs every tool.
+
+.PHONY: clean
+clean: ## Removes what was built.
+	rm -rf bin
+
+$(BUF): tools/package.json tools/package-lock.json
+	cd tools && npm ci --no-audit --no-fund
+	@touch $@
+
+$(TOOLS)/%: tools/go.mod
+	@mkdir -p $(TOOLS)
+	cd tools && GOBIN=$(TOOLS) $(GO) install $$($(GO) list -f '{{.ImportPath}}' tool | grep '/$*$$')
+	@touch $@

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
+)
+
+// actor is one identity in one sync: not needed, pending, authenticated, failed,
+// or lost.
+type actor struct {
+	identity understudyv1.Identity
+	port     port.Identity
+	// settled is closed when the first sign-in succeeded or failed.
+	settled chan struct{}
+	// ctx is done when the identity failed or was lost; its cause says why.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	state   understudyv1.IdentityState
+	failure *understudyv1.AuthFailure
+}
+
+func newActor(ctx context.Context, identity understudyv1.Identity, p port.Identity, needed bool) *actor {
+	a := &actor{
+		identity: identity,
+		port:     p,
+		settled:  make(chan struct{}),
+		state:    understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED,
+	}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	if needed {
+		a.state = understudyv1.IdentityState_IDENTITY_STATE_PENDING
+	}
+	return a
+}
+
+// authenticated marks the first sign-in as successful.
+func (a *actor) authenticated() {
+	a.mu.Lock()
+	a.state = understudyv1.IdentityState_IDENTITY_STATE_AUTHENTICATED
+	a.mu.Unlock()
+	close(a.settled)
+}
+
+// fail marks the identity as failed or, when it was authenticated, as lost. It
+// returns false when it was so already. What waits for the identity or reads with
+// it goes on only when release is called: the event comes before its effects.
+func (a *actor) fail(failure *understudyv1.AuthFailure) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.state {
+	case understudyv1.IdentityState_IDENTITY_STATE_PENDING:
+		a.state = understudyv1.IdentityState_IDENTITY_STATE_FAILED
+	case understudyv1.IdentityState_IDENTITY_STATE_AUTHENTICATED:
+		a.state = understudyv1.IdentityState_IDENTITY_STATE_LOST
+	default:
+		return false
+	}
+	a.failure = failure
+	return true
+}
+
+// release lets everything go on that waits for the identity or reads with it,
+// after fail.
+func (a *actor) release(cause error) {
+	a.cancel(cause)
+	a.mu.Lock()
+	first := a.state == understudyv1.IdentityState_IDENTITY_STATE_FAILED
+	a.mu.Unlock()
+	if first {
+		close(a.settled)
+	}
+}
+
+// wait blocks until the identity holds a token (nil) or does not get one, or
+// until ctx is done. A time limit for reading does not end it: the sign-in has
+// its own deadline, and answers at the time limit too.
+func (a *actor) wait(ctx context.Context) error {
+	select {
+	case <-a.settled:
+		return context.Cause(a.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// outcome returns how the identity stands, with the types that its failure
+// affects.
+func (a *actor) outcome(affected []string) *understudyv1.IdentityOutcome {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	outcome := &understudyv1.IdentityOutcome{Identity: a.identity, State: a.state}
+	if a.failure != nil {
+		outcome.Failure = withAffected(a.failure, affected)
+	}
+	return outcome
+}
+
+// current returns the state and, if there is one, the failure.
+func (a *actor) current() (understudyv1.IdentityState, *understudyv1.AuthFailure) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state, a.failure
+}
+
+func withAffected(failure *understudyv1.AuthFailure, affected []string) *understudyv1.AuthFailure {
+	f := proto.CloneOf(failure)
+	f.AffectedConfigurationTypes = affected
+	f.AffectedConfigurationTypeCount = int32(len(affected))
+	return f
+}
+
+// authFailure returns the failure in an error, or nil.
+func authFailure(err error) *understudyv1.AuthFailure {
+	var authError port.AuthError
+	if errors.As(err, &authError) {
+		return authError.AuthFailure()
+	}
+	return nil
+}

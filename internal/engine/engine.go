@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
+)
+
+// Config is what an engine is made of. Zero limits get the defaults.
+type Config struct {
+	Tenants Tenants
+	Catalog Catalog
+	Syncs   port.Syncs
+	// MaxConcurrentSyncs is how many syncs run at a time; 8.
+	MaxConcurrentSyncs int
+	// MaxQueuedSyncs is how many may wait; 1,000.
+	MaxQueuedSyncs int
+	// MaxSyncDuration is how long a sync may run; 6 hours.
+	MaxSyncDuration time.Duration
+	Logger          *slog.Logger
+}
+
+// Engine runs syncs. It implements [Service].
+type Engine struct {
+	tenants     Tenants
+	catalog     Catalog
+	syncs       port.Syncs
+	maxDuration time.Duration
+	workers     int
+	logger      *slog.Logger
+	queue       *queue
+
+	mu      sync.Mutex
+	running map[string]*run
+	// cancelled are syncs that were cancelled between the queue and their run.
+	cancelled map[string]bool
+}
+
+var _ Service = (*Engine)(nil)
+
+// New returns an engine that runs nothing before Run.
+func New(config Config) (*Engine, error) {
+	if config.Tenants == nil || config.Catalog == nil || config.Syncs == nil {
+		return nil, errors.New("an engine needs tenants, a catalog and a journal")
+	}
+	e := &Engine{
+		tenants:     config.Tenants,
+		catalog:     config.Catalog,
+		syncs:       config.Syncs,
+		maxDuration: orDefault(config.MaxSyncDuration, 6*time.Hour),
+		workers:     orDefault(config.MaxConcurrentSyncs, 8),
+		logger:      config.Logger,
+		queue:       newQueue(orDefault(config.MaxQueuedSyncs, 1000)),
+		running:     make(map[string]*run),
+		cancelled:   make(map[string]bool),
+	}
+	if e.logger == nil {
+		e.logger = slog.New(slog.DiscardHandler)
+	}
+	return e, nil
+}
+
+func orDefault[T int | time.Duration](value, standard T) T {
+	if value <= 0 {
+		return standard
+	}
+	return value
+}
+
+// Run carries out queued syncs until ctx is done. It then stops those that run,
+// except where a commit began, and returns when none is left.
+func (e *Engine) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	for range e.workers {
+		work.Go(func() {
+			for {
+				name, err := e.queue.next(ctx)
+				if err != nil {
+					return
+				}
+				e.perform(ctx, name)
+			}
+		})
+	}
+	work.Go(func() { e.showQueue(ctx) })
+	work.Wait()
+	return nil
+}
+
+// Recover ends or takes up every sync that an earlier process left unfinished.
+// Call it once, before Run: afterwards no tenant is locked by a sync that nobody
+// runs.
+func (e *Engine) Recover(ctx context.Context) error {
+	syncs, err := e.syncs.Unfinished(ctx)
+	if err != nil {
+		return fmt.Errorf("finding unfinished syncs: %w", err)
+	}
+	for _, s := range syncs {
+		if s.GetState() == understudyv1.SyncState_SYNC_STATE_PENDING {
+			e.queue.restore(s.GetName())
+			continue
+		}
+		if err := e.endInterrupted(ctx, s.GetName()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endInterrupted ends a sync whose process was killed. What it read is gone; what
+// it committed is not.
+func (e *Engine) endInterrupted(ctx context.Context, name string) error {
+	log, err := e.syncs.Open(ctx, name)
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", name, err)
+	}
+	e.logger.Warn("a sync was interrupted by the end of the process and is ended", "sync", name)
+	return e.end(ctx, log, understudyv1.SyncState_SYNC_STATE_FAILED, interruptedStatus(name))
+}
+
+// end finishes a sync that does not run.
+func (e *Engine) end(ctx context.Context, log port.Log, state understudyv1.SyncState, status *rpcstatus.Status) error {
+	events := &recorder{log: log, fail: func(error) {}}
+	return events.finish(ctx, func(sync *understudyv1.Sync) {
+		sync.State, sync.Error = state, status
+	})
+}
+
+// perform carries one queued sync out.
+func (e *Engine) perform(ctx context.Context, name string) {
+	logger := e.logger.With("sync", name)
+	log, err := e.syncs.Open(ctx, name)
+	if err != nil {
+		logger.Error("a queued sync could not be opened", "error", err)
+		return
+	}
+	r, status := e.prepare(ctx, log, logger)
+	if status != nil {
+		err = e.end(context.WithoutCancel(ctx), log, understudyv1.SyncState_SYNC_STATE_FAILED, status)
+	} else {
+		err = r.perform()
+	}
+	e.mu.Lock()
+	delete(e.running, name)
+	delete(e.cancelled, name)
+	e.mu.Unlock()
+	if err != nil {
+		logger.Error("the end of a sync could not be recorded; it is ended when the server starts again", "error", err)
+	}
+}
+
+// prepare makes a run of a queued sync. The status says why it cannot run: the
+// tenant's definition changed while it waited.
+func (e *Engine) prepare(ctx context.Context, log port.Log, logger *slog.Logger) (*run, *rpcstatus.Status) {
+	s := log.Sync()
+	name := s.GetName()
+	tenant, err := e.tenants.Tenant(TenantOf(name))
+	if err != nil {
+		return nil, newStatus(code.Code_NOT_FOUND, understudyv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND,
+			"The tenant is no longer configured on this server, or its definition cannot be used.",
+			map[string]string{"resource": TenantOf(name)})
+	}
+	plan, err := newPlan(e.catalog, tenant, s.GetSpec(), e.maxDuration)
+	if err != nil {
+		return nil, newStatus(code.Code_FAILED_PRECONDITION, understudyv1.ErrorReason_ERROR_REASON_REQUEST_INVALID,
+			"The tenant's definition changed since the sync was accepted: "+err.Error(), nil)
+	}
+	r := &run{
+		engine: e, tenant: tenant, name: name, log: log, plan: plan, spec: s.GetSpec(), logger: logger,
+		unread: planTypes(plan), reading: make(map[string]bool),
+	}
+	// The server's end interrupts a sync with a cause of its own.
+	r.ctx, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	r.detach = context.AfterFunc(ctx, func() { r.cancel(errShutdown) })
+	r.events = &recorder{log: log, fail: r.cancel}
+	e.mu.Lock()
+	e.running[name] = r
+	cancelled := e.cancelled[name]
+	e.mu.Unlock()
+	if cancelled {
+		if _, err := r.requestCancel(); err != nil {
+			logger.Warn("recording a cancellation failed", "error", err)
+		}
+	}
+	return r, nil
+}
+
+// showQueue tells the watchers of queued syncs how many are before theirs.
+func (e *Engine) showQueue(ctx context.Context) {
+	ticker := time.NewTicker(queueInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for position, name := range e.queue.waiting() {
+			log, err := e.syncs.Open(ctx, name)
+			if err != nil {
+				continue // it was cancelled meanwhile
+			}
+			log.Publish(&understudyv1.SyncEvent{
+				EventTime: timestamppb.Now(),
+				Event: &understudyv1.SyncEvent_Progress{Progress: &understudyv1.Progress{
+					Phase: understudyv1.SyncPhase_SYNC_PHASE_QUEUED, QueuePosition: int32(position),
+				}},
+			})
+		}
+	}
+}
+
+// queueInterval is how often the watchers of queued syncs hear of their place.
+const queueInterval = 2 * time.Second

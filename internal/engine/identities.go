@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
+)
+
+// signIn obtains the first token of an identity. It returns an error when the
+// sync cannot go on without it.
+func (r *run) signIn(who *actor, options port.SignInOptions) error {
+	method, err := who.port.SignIn(r.readCtx, options)
+	if who == r.user {
+		if err := r.promptAnswered(); err != nil {
+			return err
+		}
+	}
+	failure := authFailure(err)
+	switch {
+	case err == nil:
+		// The event comes before everything that the identity makes possible.
+		err := r.events.record(r.ctx, &understudyv1.SyncEvent{
+			Event: &understudyv1.SyncEvent_AuthenticationSucceeded{
+				AuthenticationSucceeded: &understudyv1.AuthenticationSucceeded{Identity: who.identity, Method: method},
+			},
+		})
+		who.authenticated()
+		return err
+	case r.ctx.Err() != nil:
+		return nil
+	case r.readCtx.Err() != nil:
+		// The sync has no more time to wait for this identity.
+		failure = authFailure(who.port.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT))
+	case failure == nil:
+		return fmt.Errorf("signing in: %w", err)
+	}
+	return r.lose(who, failure)
+}
+
+// lose records that an identity failed or was lost, and lets the sync go on
+// without it where that is allowed. It returns an error when it is not.
+func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {
+	started, _ := who.current()
+	if !who.fail(failure) {
+		return nil
+	}
+	fatal := r.fatal(who, started)
+	event := &understudyv1.AuthenticationFailed{
+		Failure:       withAffected(failure, r.affected(who)),
+		ContinuesWith: understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL,
+	}
+	if who == r.servicePrincipal {
+		event.ContinuesWith = understudyv1.Identity_IDENTITY_USER
+	}
+	if fatal {
+		event.ContinuesWith = understudyv1.Identity_IDENTITY_UNSPECIFIED
+	}
+	err := r.events.record(r.ctx, &understudyv1.SyncEvent{
+		Event: &understudyv1.SyncEvent_AuthenticationFailed{AuthenticationFailed: event},
+	})
+	cause := &identityError{failure}
+	if err == nil && fatal {
+		err = cause
+		r.cancel(cause)
+	}
+	who.release(cause)
+	return err
+}
+
+// fatal says whether the sync ends when an identity fails: the service principal
+// at the start, and the user where the policy requires it.
+func (r *run) fatal(who *actor, was understudyv1.IdentityState) bool {
+	if who == r.servicePrincipal {
+		return was == understudyv1.IdentityState_IDENTITY_STATE_PENDING
+	}
+	return r.plan.policy == understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_REQUIRE_USER
+}
+
+// affected returns the types that stay without a backup when an identity is gone:
+// those that it reads and that are not read yet, ordered by id.
+func (r *run) affected(who *actor) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ids []string
+	for id, t := range r.unread {
+		if t.Reader() == who.identity {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// notBackedUpFor returns the types that ended NOT_BACKED_UP for want of an
+// identity, ordered by id; those without a result too.
+func (r *run) notBackedUpFor(who *actor) []string {
+	ids := r.affected(who)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, result := range r.results {
+		if result.GetIdentity() == who.identity &&
+			result.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP {
+			ids = append(ids, result.GetConfigurationType())
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// prompt shows a person what to do to sign in.
+func (r *run) prompt(prompt *understudyv1.AuthenticationPrompt) {
+	// A failure is kept by the recorder and ends the sync.
+	_ = r.events.state(r.ctx, &understudyv1.StateChanged{
+		State:            understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION,
+		SignInExpireTime: prompt.GetExpireTime(),
+	})
+	r.log.Publish(&understudyv1.SyncEvent{
+		Event: &understudyv1.SyncEvent_AuthenticationPrompt{AuthenticationPrompt: prompt},
+	})
+}
+
+// promptAnswered takes the prompt back, if there was one.
+func (r *run) promptAnswered() error {
+	if r.log.Sync().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION {
+		return nil
+	}
+	r.log.Publish(&understudyv1.SyncEvent{
+		Event: &understudyv1.SyncEvent_AuthenticationPrompt{AuthenticationPrompt: &understudyv1.AuthenticationPrompt{}},
+	})
+	return r.events.state(context.WithoutCancel(r.ctx), &understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_RUNNING})
+}

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/port"
+)
+
+// attempt is how the reading of one type ended, before the vault decided what
+// the backup holds.
+type attempt struct {
+	outcome  understudyv1.ConfigurationOutcome
+	reason   understudyv1.ConfigurationFailureReason
+	identity understudyv1.Identity
+	// detail says more, in this service's own words.
+	detail string
+	// failure is the authentication failure that is the reason, if one is.
+	failure *understudyv1.AuthFailure
+}
+
+// complete is the attempt of a type that was read completely. Whether it changed
+// is for the vault to say.
+const complete = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED
+
+// readType reads and settles one type, and records its result. It returns an
+// error only when the whole sync has to end.
+func (r *run) readType(t *catalog.Type) error {
+	a, reader, err := r.attempt(t)
+	if err != nil {
+		return err
+	}
+	if r.readCtx.Err() != nil && !errors.Is(context.Cause(r.readCtx), errTimeLimit) {
+		// Cancelled or failed: nothing will be committed, and nothing is said of
+		// types that were not read.
+		return context.Cause(r.readCtx)
+	}
+	ended := time.Now()
+	settlement, err := r.staging.Settle(t, port.Reading{
+		Outcome:        a.outcome,
+		Reason:         a.reason,
+		Identity:       a.identity,
+		AcceptCollapse: r.plan.acceptCollapse[t.ID],
+		Time:           ended,
+	})
+	if err != nil {
+		return &commitError{err}
+	}
+	if settlement.Reason != a.reason {
+		a.reason, a.detail, a.failure = settlement.Reason, "", nil
+	}
+	result := &understudyv1.ConfigurationResult{
+		ConfigurationType: t.ID,
+		Outcome:           settlement.Outcome,
+		Reason:            settlement.Reason,
+		Error:             failureStatus(settlement.Reason, a.detail, a.failure),
+		Identity:          a.identity,
+		Path:              settlement.Path,
+		ItemCount:         int32(settlement.Items),
+		AddedCount:        int32(settlement.Added),
+		ModifiedCount:     int32(settlement.Modified),
+		RemovedCount:      int32(settlement.Removed),
+		Duration:          durationpb.New(reader.duration),
+	}
+	if !settlement.LastComplete.IsZero() {
+		result.LastCompleteTime = timestamppb.New(settlement.LastComplete)
+	}
+	r.completed(t, result)
+	return nil
+}
+
+// typeReader reads one type into the staging.
+type typeReader struct {
+	run      *run
+	t        *catalog.Type
+	staged   int
+	rejected string // why an item could not be stored; empty if none
+	duration time.Duration
+}
+
+// attempt waits for the identity that the type is read with and reads it.
+func (r *run) attempt(t *catalog.Type) (attempt, *typeReader, error) {
+	reader := &typeReader{run: r, t: t}
+	who := r.actorOf(t.Reader())
+	for {
+		a, next, err := reader.read(who)
+		if next == nil || err != nil {
+			return a, reader, err
+		}
+		who = next
+	}
+}
+
+// read reads the type with one identity. The second result is set when another
+// identity has to read it.
+func (tr *typeReader) read(who *actor) (attempt, *actor, error) {
+	r := tr.run
+	a := attempt{identity: who.identity}
+	if err := who.wait(r.ctx); err != nil {
+		return r.notRead(a, who, err), nil, nil
+	}
+	r.active(tr.t.ID, true)
+	defer r.active(tr.t.ID, false)
+	start := time.Now()
+	err := r.session.Read(who.ctx, tr.t, who.port, tr.sink)
+	tr.duration += time.Since(start)
+
+	var readError *port.ReadError
+	switch failure := authFailure(err); {
+	case err == nil && tr.rejected == "":
+		a.outcome = complete
+	case err == nil:
+		a.outcome = tr.partial()
+		a.reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_RESPONSE_INVALID
+		a.detail = tr.rejected
+	case r.readCtx.Err() != nil:
+		a = r.notRead(a, who, context.Cause(r.readCtx))
+		if a.reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_INTERRUPTED {
+			a.outcome = tr.partial()
+		}
+	case failure != nil:
+		if err := r.lose(who, failure); err != nil {
+			return a, nil, err
+		}
+		<-who.ctx.Done() // whoever saw it first has recorded it by then
+		return r.notRead(a, who, err), nil, nil
+	case errors.As(err, &readError):
+		if next := r.instead(readError, who, tr.staged); next != nil {
+			return a, next, nil
+		}
+		tr.refused(&a, readError, who)
+	default:
+		// Neither the tenant nor the network: the staging could not store.
+		return a, nil, &commitError{err}
+	}
+	return a, nil, nil
+}
+
+// sink stages an item. An item that cannot be stored makes the type incomplete,
+// and does not keep the others from being stored.
+func (tr *typeReader) sink(item port.Item) error {
+	err := tr.run.staging.Add(tr.t, item)
+	if itemError := (*port.ItemError)(nil); errors.As(err, &itemError) {
+		tr.rejected = itemError.Error()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	tr.staged++
+	return nil
+}
+
+// partial is the outcome of a type that was attempted and is not complete.
+func (tr *typeReader) partial() understudyv1.ConfigurationOutcome {
+	if tr.staged > 0 {
+		return understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE
+	}
+	return understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED
+}
+
+// refused turns what the source says into an attempt.
+func (tr *typeReader) refused(a *attempt, err *port.ReadError, who *actor) {
+	a.outcome, a.reason, a.detail = tr.partial(), err.Reason, err.Detail
+	switch err.Reason {
+	case understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE:
+		a.outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE
+	case understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING:
+		permissions := tr.t.ServicePrincipal
+		if who.identity == understudyv1.Identity_IDENTITY_USER {
+			permissions = tr.t.User
+		}
+		a.failure = authFailure(who.port.Fail(
+			understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INSUFFICIENT_PERMISSIONS, permissions...))
+		if err.NeedsUser {
+			a.detail = "Microsoft Graph refuses application-only access here: only the user can read it"
+		}
+	}
+}
+
+// notRead is the attempt of a type that no identity could read, or that the end
+// of the sync interrupted.
+func (r *run) notRead(a attempt, who *actor, cause error) attempt {
+	if _, failure := who.current(); failure != nil {
+		a.outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP
+		a.reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_USER_NOT_AUTHENTICATED
+		if who.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL {
+			a.reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_SERVICE_PRINCIPAL_NOT_AUTHENTICATED
+		}
+		a.failure = failure
+		return a
+	}
+	a.outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED
+	a.reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_INTERRUPTED
+	if errors.Is(cause, errTimeLimit) {
+		a.detail = "the time limit was reached"
+	}
+	return a
+}
+
+// instead returns the user when the source says that only the user can read a
+// type, nothing was read yet, and the sync uses the user anyway.
+func (r *run) instead(err *port.ReadError, who *actor, staged int) *actor {
+	if !err.NeedsUser || who == r.user || staged > 0 {
+		return nil
+	}
+	if state, _ := r.user.current(); state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
+		return nil
+	}
+	return r.user
+}
