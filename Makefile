@@ -67,8 +67,8 @@ tools: $(BUF) $(TOOLS)/golangci-lint $(TOOLS)/grpcurl $(TOOLS)/gotestsum $(TOOLS
 clean: ## Removes what was built.
 	rm -rf bin
 
-$(BUF): tools/package.json tools/package-lock.json
-	cd tools && npm ci --no-audit --no-fund
+$(BUF): tools/package.json
+	cd tools && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	@touch $@
 
 $(TOOLS)/%: tools/go.mod

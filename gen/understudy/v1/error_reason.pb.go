@@ -31,7 +31,8 @@ const (
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
 	// Another sync of the tenant is running. ABORTED. Metadata: `sync`.
 	ErrorReason_ERROR_REASON_SYNC_ALREADY_RUNNING ErrorReason = 1
-	// The sync is in a terminal state. FAILED_PRECONDITION. Metadata: `sync`, `state`.
+	// The sync is in a terminal state, or is committing. FAILED_PRECONDITION.
+	// Metadata: `sync`, `state`.
 	ErrorReason_ERROR_REASON_SYNC_ALREADY_FINISHED ErrorReason = 2
 	// The sync has not finished, or nothing of it is left to retry.
 	// FAILED_PRECONDITION. Metadata: `sync`, `state`.

@@ -816,7 +816,9 @@ type SyncSpec struct {
 	// `entra/conditional-access-policies`, `entra/*` for a workload, or `*`. The
 	// tenant's when empty.
 	ConfigurationTypes []string `protobuf:"bytes,1,rep,name=configuration_types,json=configurationTypes,proto3" json:"configuration_types,omitempty"`
-	// What to do about the user's identity.
+	// What to do about the user's identity. A tenant without a user is always
+	// synced as with AUTHENTICATION_POLICY_SERVICE_PRINCIPAL_ONLY; asking for
+	// AUTHENTICATION_POLICY_REQUIRE_USER there is INVALID_ARGUMENT.
 	AuthenticationPolicy AuthenticationPolicy `protobuf:"varint,2,opt,name=authentication_policy,json=authenticationPolicy,proto3,enum=understudy.v1.AuthenticationPolicy" json:"authentication_policy,omitempty"`
 	// Whether a person may be asked to sign in. Unset: as the tenant's settings
 	// say. False: only a cached sign-in or a service account is used.
@@ -828,8 +830,8 @@ type SyncSpec struct {
 	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// A comment for the history.
 	Comment string `protobuf:"bytes,6,opt,name=comment,proto3" json:"comment,omitempty"`
-	// Configuration types whose collapse (see COUNT_COLLAPSED) is accepted in this
-	// sync.
+	// Ids of configuration types whose collapse (see COUNT_COLLAPSED) is accepted
+	// in this sync. No wildcards: each is a decision.
 	AcceptCollapse []string `protobuf:"bytes,7,rep,name=accept_collapse,json=acceptCollapse,proto3" json:"accept_collapse,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1179,7 +1181,10 @@ type ConfigurationResult struct {
 	// Why, when the outcome is neither CHANGED nor UNCHANGED.
 	Reason ConfigurationFailureReason `protobuf:"varint,3,opt,name=reason,proto3,enum=understudy.v1.ConfigurationFailureReason" json:"reason,omitempty"`
 	// The same for people and tools: the details hold google.rpc.ErrorInfo, and
-	// AuthFailure where an identity is the reason.
+	// AuthFailure where an identity is the reason. The code is
+	// FAILED_PRECONDITION where somebody has to act (an identity that failed, a
+	// permission, a collapse, a feature that the tenant lacks), UNAVAILABLE where
+	// the next sync may succeed by itself, and ABORTED for INTERRUPTED.
 	Error *status.Status `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	// The identity that read it, or would have.
 	Identity Identity `protobuf:"varint,5,opt,name=identity,proto3,enum=understudy.v1.Identity" json:"identity,omitempty"`
@@ -1415,15 +1420,15 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\atrigger\x18\x0e \x01(\x0e2\x16.understudy.v1.TriggerR\atrigger\x12+\n" +
 	"\x04spec\x18\x0f \x01(\v2\x17.understudy.v1.SyncSpecR\x04spec\x12\x18\n" +
 	"\acreator\x18\x10 \x01(\tR\acreator:I\xeaAF\n" +
-	"\x18understudy.internal/Sync\x12\x1dtenants/{tenant}/syncs/{sync}*\x05syncs2\x04sync\"\xfa\x03\n" +
+	"\x18understudy.internal/Sync\x12\x1dtenants/{tenant}/syncs/{sync}*\x05syncs2\x04sync\"\xb1\x04\n" +
 	"\bSyncSpec\x12\x7f\n" +
 	"\x13configuration_types\x18\x01 \x03(\tBN\xe2A\x01\x01\xbaHG\x92\x01D\x10\xe8\a\x18\x01\"=r;29^(\\*|[a-z0-9]+(-[a-z0-9]+)*/(\\*|[a-z0-9]+(-[a-z0-9]+)*))$R\x12configurationTypes\x12f\n" +
 	"\x15authentication_policy\x18\x02 \x01(\x0e2#.understudy.v1.AuthenticationPolicyB\f\xe2A\x01\x01\xbaH\x05\x82\x01\x02\x10\x01R\x14authenticationPolicy\x12,\n" +
 	"\fallow_prompt\x18\x03 \x01(\bB\x04\xe2A\x01\x01H\x00R\vallowPrompt\x88\x01\x01\x12G\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x12\xe2A\x01\x01\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\atimeout\x12\x1d\n" +
 	"\adry_run\x18\x05 \x01(\bB\x04\xe2A\x01\x01R\x06dryRun\x12&\n" +
-	"\acomment\x18\x06 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\xf4\x03R\acomment\x126\n" +
-	"\x0faccept_collapse\x18\a \x03(\tB\r\xe2A\x01\x01\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0eacceptCollapseB\x0f\n" +
+	"\acomment\x18\x06 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\xf4\x03R\acomment\x12m\n" +
+	"\x0faccept_collapse\x18\a \x03(\tBD\xe2A\x01\x01\xbaH=\x92\x01:\x10\xe8\a\x18\x01\"3r12/^[a-z0-9]+(-[a-z0-9]+)*/[a-z0-9]+(-[a-z0-9]+)*$R\x0eacceptCollapseB\x0f\n" +
 	"\r_allow_prompt\"\xb0\x01\n" +
 	"\x0fIdentityOutcome\x123\n" +
 	"\bidentity\x18\x01 \x01(\x0e2\x17.understudy.v1.IdentityR\bidentity\x122\n" +

@@ -68,13 +68,14 @@ type SyncServiceClient interface {
 	ListSyncs(ctx context.Context, in *ListSyncsRequest, opts ...grpc.CallOption) (*ListSyncsResponse, error)
 	// Lists the configuration results of a sync, in the order they completed.
 	ListConfigurationResults(ctx context.Context, in *ListConfigurationResultsRequest, opts ...grpc.CallOption) (*ListConfigurationResultsResponse, error)
-	// Lists the items that a sync changed in one configuration type.
+	// Lists the items that a sync changed, of one configuration type or of all. A
+	// sync that made no commit (nothing changed, a dry run) has none.
 	ListItemChanges(ctx context.Context, in *ListItemChangesRequest, opts ...grpc.CallOption) (*ListItemChangesResponse, error)
 	// Requests the cancellation of a sync and returns at once.
 	//
 	// Returns OK when the sync is already cancelling or cancelled, and
-	// FAILED_PRECONDITION when it reached another terminal state. A pushed snapshot
-	// is not undone.
+	// FAILED_PRECONDITION when it reached another terminal state or began to
+	// commit: from there on a cancellation changes nothing.
 	CancelSync(ctx context.Context, in *CancelSyncRequest, opts ...grpc.CallOption) (*CancelSyncResponse, error)
 	// Starts a new sync of only the configurations that a finished sync did not
 	// back up completely: sign in, retry, and the backup is whole again.
@@ -249,13 +250,14 @@ type SyncServiceServer interface {
 	ListSyncs(context.Context, *ListSyncsRequest) (*ListSyncsResponse, error)
 	// Lists the configuration results of a sync, in the order they completed.
 	ListConfigurationResults(context.Context, *ListConfigurationResultsRequest) (*ListConfigurationResultsResponse, error)
-	// Lists the items that a sync changed in one configuration type.
+	// Lists the items that a sync changed, of one configuration type or of all. A
+	// sync that made no commit (nothing changed, a dry run) has none.
 	ListItemChanges(context.Context, *ListItemChangesRequest) (*ListItemChangesResponse, error)
 	// Requests the cancellation of a sync and returns at once.
 	//
 	// Returns OK when the sync is already cancelling or cancelled, and
-	// FAILED_PRECONDITION when it reached another terminal state. A pushed snapshot
-	// is not undone.
+	// FAILED_PRECONDITION when it reached another terminal state or began to
+	// commit: from there on a cancellation changes nothing.
 	CancelSync(context.Context, *CancelSyncRequest) (*CancelSyncResponse, error)
 	// Starts a new sync of only the configurations that a finished sync did not
 	// back up completely: sign in, retry, and the backup is whole again.
