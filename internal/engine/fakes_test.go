@@ -1,0 +1,404 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/engine"
+	"understudy.internal/internal/journal"
+	"understudy.internal/internal/port"
+)
+
+// authError is an AuthError of a fake identity.
+type authError struct{ failure *understudyv1.AuthFailure }
+
+func (e *authError) Error() string                          { return e.failure.GetReason().String() }
+func (e *authError) AuthFailure() *understudyv1.AuthFailure { return proto.CloneOf(e.failure) }
+
+// fakeIdentity signs in as signIn says.
+type fakeIdentity struct {
+	identity understudyv1.Identity
+	signIn   func(ctx context.Context, options port.SignInOptions) error
+	signIns  int
+}
+
+func (f *fakeIdentity) SignIn(ctx context.Context, options port.SignInOptions) (understudyv1.AuthenticationMethod, error) {
+	f.signIns++
+	method := understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_CLIENT_SECRET
+	if f.identity == understudyv1.Identity_IDENTITY_USER {
+		method = understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_DEVICE_CODE
+	}
+	if f.signIn == nil {
+		return method, nil
+	}
+	return method, f.signIn(ctx, options)
+}
+
+func (f *fakeIdentity) Token(context.Context, port.TokenRequest) (port.Token, error) {
+	return port.Token{}, nil
+}
+
+func (f *fakeIdentity) Fail(reason understudyv1.AuthFailureReason, missing ...string) error {
+	return &authError{&understudyv1.AuthFailure{
+		Identity: f.identity, Reason: reason, Message: reason.String(), MissingPermissions: missing,
+	}}
+}
+
+// refuse makes a sign-in fail.
+func (f *fakeIdentity) refuse(reason understudyv1.AuthFailureReason) {
+	f.signIn = func(context.Context, port.SignInOptions) error { return f.Fail(reason) }
+}
+
+// readFunc reads one type.
+type readFunc func(ctx context.Context, identity port.Identity, sink func(port.Item) error) error
+
+// items reads items completely.
+func items(ids ...string) readFunc {
+	return func(_ context.Context, _ port.Identity, sink func(port.Item) error) error {
+		for _, id := range ids {
+			if err := sink(port.Item{ID: id, JSON: []byte(`{}`)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// fails reads items, then fails.
+func fails(err error, ids ...string) readFunc {
+	return func(ctx context.Context, identity port.Identity, sink func(port.Item) error) error {
+		if err := items(ids...)(ctx, identity, sink); err != nil {
+			return err
+		}
+		return err
+	}
+}
+
+// blocks reads items, then waits for the end of the context.
+func blocks(ids ...string) readFunc {
+	return func(ctx context.Context, identity port.Identity, sink func(port.Item) error) error {
+		if err := items(ids...)(ctx, identity, sink); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+}
+
+// fakeSource reads what reads says, or two items.
+type fakeSource struct{ reads map[string]readFunc }
+
+func (f *fakeSource) Open() port.Session { return &fakeSession{f} }
+
+type fakeSession struct{ source *fakeSource }
+
+func (f *fakeSession) Read(ctx context.Context, t *catalog.Type, identity port.Identity, sink func(port.Item) error) error {
+	if read := f.source.reads[t.ID]; read != nil {
+		return read(ctx, identity, sink)
+	}
+	return items("a", "b")(ctx, identity, sink)
+}
+
+func (f *fakeSession) Stats() port.SourceStats { return port.SourceStats{} }
+func (f *fakeSession) Close()                  {}
+
+// fakeVault keeps the ids of items by type, and what it was told.
+type fakeVault struct {
+	mu       sync.Mutex
+	backup   map[string][]string
+	readings map[string]port.Reading
+	commits  []port.CommitInfo
+
+	collapse  map[string]bool
+	beginErr  error
+	commitErr error
+	pushErr   error
+	onCommit  func()
+}
+
+func (f *fakeVault) Begin(context.Context) (port.Staging, error) {
+	if f.beginErr != nil {
+		return nil, f.beginErr
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.readings = map[string]port.Reading{}
+	return &fakeStaging{vault: f, staged: map[string][]string{}, settled: map[string][]string{}}, nil
+}
+
+func (f *fakeVault) Changes(context.Context, string, string) iter.Seq2[*understudyv1.ItemChange, error] {
+	return func(yield func(*understudyv1.ItemChange, error) bool) {
+		yield(&understudyv1.ItemChange{Id: "a"}, nil)
+	}
+}
+
+type fakeStaging struct {
+	vault           *fakeVault
+	mu              sync.Mutex
+	staged, settled map[string][]string
+	closed          bool
+}
+
+func (f *fakeStaging) Add(t *catalog.Type, item port.Item) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch item.ID {
+	case "unstorable":
+		return &port.ItemError{Detail: "a duplicate key"}
+	case "disk full":
+		return &port.StorageError{Err: fmt.Errorf("no space")}
+	case "panic":
+		panic("a bug")
+	}
+	f.staged[t.ID] = append(f.staged[t.ID], item.ID)
+	return nil
+}
+
+func (f *fakeStaging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.vault.mu.Lock()
+	defer f.vault.mu.Unlock()
+	f.vault.readings[t.ID] = reading
+	s := port.Settlement{Outcome: reading.Outcome, Reason: reading.Reason, Path: t.ID, Items: len(f.staged[t.ID])}
+	if reading.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED {
+		if f.vault.collapse[t.ID] && !reading.AcceptCollapse {
+			s.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE
+			s.Reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED
+			return s, nil
+		}
+		if slices.Equal(f.vault.backup[t.ID], f.staged[t.ID]) {
+			s.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED
+		}
+		f.settled[t.ID] = f.staged[t.ID]
+	}
+	return s, nil
+}
+
+func (f *fakeStaging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1.Snapshot, error) {
+	if f.vault.onCommit != nil {
+		f.vault.onCommit()
+	}
+	f.vault.mu.Lock()
+	defer f.vault.mu.Unlock()
+	if f.vault.commitErr != nil {
+		return nil, f.vault.commitErr
+	}
+	f.vault.commits = append(f.vault.commits, info)
+	if info.DryRun {
+		return nil, nil
+	}
+	for id, ids := range f.settled {
+		f.vault.backup[id] = ids
+	}
+	return &understudyv1.Snapshot{Commit: "c0ffee", Created: true}, nil
+}
+
+func (f *fakeStaging) Push(context.Context) (understudyv1.PushState, error) {
+	if f.vault.pushErr != nil {
+		return understudyv1.PushState_PUSH_STATE_FAILED, f.vault.pushErr
+	}
+	return understudyv1.PushState_PUSH_STATE_NO_REMOTE, nil
+}
+
+func (f *fakeStaging) Close() error {
+	f.closed = true
+	return nil
+}
+
+// fakeSyncs is a journal in memory.
+type fakeSyncs struct {
+	mu     sync.Mutex
+	logs   map[string]*fakeLog
+	order  []string
+	appErr error
+}
+
+func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range f.order {
+		log := f.logs[name]
+		if request.RequestID != "" && log.request.RequestID == request.RequestID {
+			if log.request.Digest != request.Digest {
+				return nil, false, &port.RequestIDReusedError{RequestID: request.RequestID}
+			}
+			return log.Sync(), false, nil
+		}
+		if log.request.Tenant == request.Tenant && log.Sync().GetEndTime() == nil {
+			return nil, false, &port.SyncRunningError{Sync: name}
+		}
+	}
+	s := proto.CloneOf(request.Sync)
+	s.Name = fmt.Sprintf("%s/syncs/%03d", request.Tenant, len(f.order))
+	s.State = understudyv1.SyncState_SYNC_STATE_PENDING
+	s.CreateTime = timestamppb.Now()
+	f.logs[s.Name] = &fakeLog{syncs: f, request: request, sync: s, changed: make(chan struct{})}
+	f.order = append(f.order, s.GetName())
+	return proto.CloneOf(s), true, nil
+}
+
+func (f *fakeSyncs) log(name string) (*fakeLog, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if log, ok := f.logs[name]; ok {
+		return log, nil
+	}
+	return nil, &port.NotFoundError{Resource: name}
+}
+
+func (f *fakeSyncs) Get(_ context.Context, name string) (*understudyv1.Sync, error) {
+	log, err := f.log(name)
+	if err != nil {
+		return nil, err
+	}
+	return log.Sync(), nil
+}
+
+func (f *fakeSyncs) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var syncs []*understudyv1.Sync
+	for _, name := range f.order {
+		if s := f.logs[name].Sync(); s.GetEndTime() == nil {
+			syncs = append(syncs, s)
+		}
+	}
+	return syncs, nil
+}
+
+func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) { return f.log(name) }
+
+func (f *fakeSyncs) Events(_ context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error] {
+	return func(yield func(*understudyv1.SyncEvent, error) bool) {
+		log, err := f.log(name)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, event := range log.stored()[after:] {
+			if !yield(event, nil) {
+				return
+			}
+		}
+	}
+}
+
+// fakeLog is a log in memory.
+type fakeLog struct {
+	syncs   *fakeSyncs
+	request port.CreateRequest
+
+	mu        sync.Mutex
+	sync      *understudyv1.Sync
+	events    []*understudyv1.SyncEvent
+	ephemeral []*understudyv1.SyncEvent
+	changed   chan struct{}
+}
+
+func (f *fakeLog) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.syncs.appErr != nil {
+		return f.syncs.appErr
+	}
+	if f.sync.GetEndTime() != nil {
+		return &port.FencedError{Sync: f.sync.GetName()}
+	}
+	for _, event := range events {
+		event = proto.CloneOf(event)
+		event.Sequence = int64(len(f.events) + 1)
+		if event.GetEventTime() == nil {
+			event.EventTime = timestamppb.Now()
+		}
+		f.events = append(f.events, event)
+		f.sync = journal.Apply(f.sync, event)
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return nil
+}
+
+func (f *fakeLog) Publish(event *understudyv1.SyncEvent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ephemeral = append(f.ephemeral, proto.CloneOf(event))
+}
+
+func (f *fakeLog) Sync() *understudyv1.Sync {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return proto.CloneOf(f.sync)
+}
+
+func (f *fakeLog) stored() []*understudyv1.SyncEvent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.events)
+}
+
+// until waits for an event.
+func (f *fakeLog) until(ctx context.Context, match func(*understudyv1.SyncEvent) bool) bool {
+	for {
+		f.mu.Lock()
+		found, changed := slices.ContainsFunc(f.events, match), f.changed
+		f.mu.Unlock()
+		if found {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// fakeTenants knows one tenant.
+type fakeTenants struct{ tenant *engine.Tenant }
+
+func (f *fakeTenants) Tenant(name string) (*engine.Tenant, error) {
+	if f.tenant != nil && name == f.tenant.Name {
+		return f.tenant, nil
+	}
+	return nil, &port.NotFoundError{Resource: name}
+}
+
+// fakeCatalog has the types of the tests.
+type fakeCatalog struct{ types []*catalog.Type }
+
+func (f *fakeCatalog) Select(patterns []string) ([]*catalog.Type, error) {
+	var selected []*catalog.Type
+	for _, t := range f.types {
+		if slices.Contains(patterns, "*") || slices.Contains(patterns, t.ID) {
+			selected = append(selected, t)
+		}
+	}
+	for i, pattern := range patterns {
+		if _, ok := f.Get(pattern); !ok && pattern != "*" {
+			return nil, &catalog.UnknownPatternError{Index: i, Pattern: pattern}
+		}
+	}
+	return selected, nil
+}
+
+func (f *fakeCatalog) Get(id string) (*catalog.Type, bool) {
+	i := slices.IndexFunc(f.types, func(t *catalog.Type) bool { return t.ID == id })
+	if i < 0 {
+		return nil, false
+	}
+	return f.types[i], true
+}
+
+func (f *fakeCatalog) Version() string { return "test" }
+
+const waitLimit = time.Hour
