@@ -38,12 +38,11 @@ func defaultLimit(name string) Limit {
 
 // The steps by which a gate adapts.
 const (
-	slowestPace  = 1.0 / 64 // of the limit
-	halvePace    = 0.5      // when told to wait
-	easePace     = 0.8      // when warned
-	climbPace    = 0.01     // of the limit, for every good answer
-	warnedAt     = 0.8      // of the provider's limit
-	firstPause   = time.Second
+	slowestPace  = 1.0 / 64         // of the limit
+	halvePace    = 0.5              // when told to wait
+	easePace     = 0.8              // when warned
+	climbPace    = 0.01             // of the limit, for every good answer
+	warnedAt     = 0.8              // of the provider's limit
 	longestPause = 16 * time.Second // without Retry-After
 	// adaptEvery keeps the answers that one overload caused from counting as many.
 	adaptEvery = time.Second
@@ -59,6 +58,7 @@ type gate struct {
 
 	mu          sync.Mutex
 	limit       Limit
+	firstPause  time.Duration
 	begun       []time.Time // the last limit.Requests begins, a ring
 	oldest      int
 	pace        *rate.Limiter
@@ -68,12 +68,13 @@ type gate struct {
 	adapted     time.Time
 }
 
-func newGate(limit Limit) *gate {
+func newGate(limit Limit, firstPause time.Duration) *gate {
 	return &gate{
-		turn:   make(chan struct{}, 1),
-		limit:  limit,
-		pace:   rate.NewLimiter(rate.Inf, 1),
-		factor: 1,
+		turn:       make(chan struct{}, 1),
+		limit:      limit,
+		firstPause: firstPause,
+		pace:       rate.NewLimiter(rate.Inf, 1),
+		factor:     1,
 	}
 }
 
@@ -139,7 +140,7 @@ func (g *gate) observe(now time.Time, status int, header http.Header) {
 	switch {
 	case isThrottled(status), status == http.StatusServiceUnavailable && asked:
 		if !asked {
-			pause = min(firstPause<<min(g.strikes, 10), longestPause)
+			pause = min(g.firstPause<<min(g.strikes, 10), longestPause)
 		}
 		if until := now.Add(min(pause, maxThrottleWait)); until.After(g.closedUntil) {
 			g.closedUntil = until

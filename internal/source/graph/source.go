@@ -40,7 +40,8 @@ type Config struct {
 	Limits map[string]Limit
 	// RetryDelay is the wait before the second attempt; the third waits 3 times,
 	// the fourth 7 times as long, with jitter. Default: 800 ms, which makes at most
-	// 12 s of own waiting. At most 2 s, which makes 30 s. Negative: no wait.
+	// 12 s of own waiting. At most 2 s, which makes 30 s. Not negative: azcore takes it
+	// for the longest delay.
 	RetryDelay time.Duration
 	// RequestTimeout is how long one answer may take, its body included.
 	// Default: 100 s.
@@ -54,6 +55,10 @@ type Config struct {
 	MaxTypeBytes int64
 	// MaxPages limits the pages of one list. Default: 10,000.
 	MaxPages int
+
+	// firstPause replaces the pause of a gate that is told to wait, but not for how
+	// long. Tests of this package set it.
+	firstPause time.Duration
 }
 
 // Numbers that are part of the promise: see the package tests.
@@ -97,8 +102,8 @@ func New(config Config) (*Source, error) {
 	if config.DirectoryID == "" {
 		return nil, errors.New("the directory id is empty: set it to the tenant's id in Entra")
 	}
-	if config.RetryDelay > maxRetryDelay {
-		return nil, fmt.Errorf("a retry delay of %s is too long: at most %s", config.RetryDelay, maxRetryDelay)
+	if config.RetryDelay < 0 || config.RetryDelay > maxRetryDelay {
+		return nil, fmt.Errorf("a retry delay of %s is not usable: set 0 to %s", config.RetryDelay, maxRetryDelay)
 	}
 	for name, limit := range config.Limits {
 		if limit.Requests < 1 || limit.Per <= 0 {
@@ -112,6 +117,7 @@ func New(config Config) (*Source, error) {
 	setDefault(&config.MaxResponseBytes, 64<<20)
 	setDefault(&config.MaxTypeBytes, 8<<30)
 	setDefault(&config.MaxPages, 10_000)
+	setDefault(&config.firstPause, time.Second)
 	setDefault(&config.Logger, slog.New(slog.DiscardHandler))
 	return &Source{
 		config:   config,
@@ -199,7 +205,7 @@ func (s *Source) gate(name string) *gate {
 		if !ok {
 			limit = defaultLimit(name)
 		}
-		g = newGate(limit)
+		g = newGate(limit, s.config.firstPause)
 		s.gates[name] = g
 	}
 	return g
