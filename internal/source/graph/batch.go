@@ -159,6 +159,12 @@ func (s *session) take(key queueKey, q *queue) (parts []*part, empty bool) {
 	}
 	clear(q.parts[:n])
 	q.parts = q.parts[n:]
+	if len(q.parts) < batchSize {
+		select {
+		case <-q.full: // it was
+		default:
+		}
+	}
 	if len(q.parts) > 0 {
 		return parts, false
 	}

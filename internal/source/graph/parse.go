@@ -136,6 +136,8 @@ func (r reader) text(numbers bool) (string, error) {
 		return "", err
 	}
 	switch kind := jsontext.Value(v).Kind(); {
+	case kind == '"' && bytes.IndexByte(v, '\\') < 0:
+		return string(v[1 : len(v)-1]), nil
 	case kind == '"':
 		s, err := jsontext.AppendUnquote(nil, v)
 		return string(s), err
