@@ -1,0 +1,81 @@
+package journal
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+)
+
+// Apply returns a sync as an event leaves it. It changes neither argument, and is
+// the only place that says what an event means for the state of a sync.
+func Apply(sync *understudyv1.Sync, event *understudyv1.SyncEvent) *understudyv1.Sync {
+	if finished := event.GetFinished(); finished != nil {
+		next := proto.CloneOf(finished.GetSync())
+		next.LastSequence = event.GetSequence()
+		return next
+	}
+	next := proto.CloneOf(sync)
+	next.LastSequence = event.GetSequence()
+	switch e := event.GetEvent().(type) {
+	case *understudyv1.SyncEvent_Started:
+		next.State = understudyv1.SyncState_SYNC_STATE_RUNNING
+		next.StartTime = event.GetEventTime()
+		next.CatalogVersion = e.Started.GetCatalogVersion()
+		next.Counts = &understudyv1.OutcomeCounts{Total: int32(len(e.Started.GetConfigurationTypes()))}
+	case *understudyv1.SyncEvent_StateChanged:
+		next.State = e.StateChanged.GetState()
+	case *understudyv1.SyncEvent_AuthenticationSucceeded:
+		setIdentity(next, &understudyv1.IdentityOutcome{
+			Identity: e.AuthenticationSucceeded.GetIdentity(),
+			State:    understudyv1.IdentityState_IDENTITY_STATE_AUTHENTICATED,
+		})
+	case *understudyv1.SyncEvent_AuthenticationFailed:
+		outcome := &understudyv1.IdentityOutcome{
+			Identity: e.AuthenticationFailed.GetFailure().GetIdentity(),
+			State:    understudyv1.IdentityState_IDENTITY_STATE_FAILED,
+			Failure:  proto.CloneOf(e.AuthenticationFailed.GetFailure()),
+		}
+		for _, known := range next.GetIdentities() {
+			if known.GetIdentity() == outcome.GetIdentity() &&
+				known.GetState() == understudyv1.IdentityState_IDENTITY_STATE_AUTHENTICATED {
+				outcome.State = understudyv1.IdentityState_IDENTITY_STATE_LOST
+			}
+		}
+		setIdentity(next, outcome)
+	case *understudyv1.SyncEvent_ConfigurationCompleted:
+		count(next, e.ConfigurationCompleted.GetResult().GetOutcome())
+	case *understudyv1.SyncEvent_SnapshotCommitted:
+		next.Snapshot = proto.CloneOf(e.SnapshotCommitted.GetSnapshot())
+	}
+	return next
+}
+
+func setIdentity(sync *understudyv1.Sync, outcome *understudyv1.IdentityOutcome) {
+	for i, known := range sync.GetIdentities() {
+		if known.GetIdentity() == outcome.GetIdentity() {
+			sync.Identities[i] = outcome
+			return
+		}
+	}
+	sync.Identities = append(sync.Identities, outcome)
+}
+
+func count(sync *understudyv1.Sync, outcome understudyv1.ConfigurationOutcome) {
+	if sync.Counts == nil {
+		sync.Counts = &understudyv1.OutcomeCounts{}
+	}
+	switch outcome {
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED:
+		sync.Counts.Changed++
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED:
+		sync.Counts.Unchanged++
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
+		sync.Counts.Incomplete++
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED:
+		sync.Counts.Failed++
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
+		sync.Counts.NotBackedUp++
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE:
+		sync.Counts.NotAvailable++
+	}
+}

@@ -1,0 +1,270 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"understudy.internal/internal/port"
+)
+
+// Config is what a journal is made of. Zero values get the defaults.
+type Config struct {
+	// Directory is where the journal stores; made when it does not exist.
+	Directory string
+	// Retention is how long syncs and their events are kept; 90 days.
+	Retention time.Duration
+	// RequestIDTTL is how long a request_id is remembered; 24 hours.
+	RequestIDTTL time.Duration
+	Logger       *slog.Logger
+}
+
+// Journal is the durable memory of the service. It implements [port.Syncs] and
+// [port.Watches]. Close it.
+type Journal struct {
+	config Config
+	logger *slog.Logger
+	lock   *flock.Flock
+	server *server.Server
+	conn   *nats.Conn
+	store  *store
+	// done ends background work.
+	done context.CancelFunc
+	work sync.WaitGroup
+
+	mu    sync.Mutex
+	index *index
+	// live has the logs of the syncs that are not finished.
+	live map[string]*live
+	// creating are tenants that a Create works on.
+	creating map[string]chan struct{}
+}
+
+var (
+	_ port.Syncs   = (*Journal)(nil)
+	_ port.Watches = (*Journal)(nil)
+)
+
+// startTimeout bounds the start of the embedded server.
+const startTimeout = 30 * time.Second
+
+// Open starts the journal on its directory, which no other process may use, and
+// reads what it holds.
+func Open(ctx context.Context, config Config) (_ *Journal, err error) {
+	if config.Retention <= 0 {
+		config.Retention = 90 * 24 * time.Hour
+	}
+	if config.RequestIDTTL <= 0 {
+		config.RequestIDTTL = 24 * time.Hour
+	}
+	j := &Journal{
+		config: config, logger: config.Logger, index: newIndex(),
+		live: map[string]*live{}, creating: map[string]chan struct{}{},
+	}
+	if j.logger == nil {
+		j.logger = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			j.Close()
+		}
+	}()
+	if err := j.takeDirectory(); err != nil {
+		return nil, err
+	}
+	if err := j.startServer(); err != nil {
+		return nil, err
+	}
+	if j.store, err = openStore(ctx, j.conn, config.Retention); err != nil {
+		return nil, err
+	}
+	if err := j.load(ctx); err != nil {
+		return nil, fmt.Errorf("reading the journal: %w", err)
+	}
+	background, done := context.WithCancel(context.WithoutCancel(ctx))
+	j.done = done
+	j.work.Go(func() { j.expire(background) })
+	return j, nil
+}
+
+// takeDirectory makes the directory and locks it: JetStream does not notice a
+// second process on the same store.
+func (j *Journal) takeDirectory() error {
+	if err := os.MkdirAll(j.config.Directory, 0o700); err != nil {
+		return fmt.Errorf("making the journal's directory: %w", err)
+	}
+	lock := flock.New(filepath.Join(j.config.Directory, "lock"))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("locking the journal's directory: %w", err)
+	}
+	if !locked {
+		return fmt.Errorf("the journal in %s is in use by another process: stop it, or use another data_dir", j.config.Directory)
+	}
+	j.lock = lock
+	return nil
+}
+
+func (j *Journal) startServer() error {
+	options := &server.Options{
+		ServerName: "understudy",
+		DontListen: true,
+		NoSigs:     true,
+		JetStream:  true,
+		StoreDir:   j.config.Directory,
+		// Required: without it a power cut loses acknowledged events.
+		SyncAlways:         true,
+		JetStreamMaxMemory: 64 << 20,
+		JetStreamMaxStore:  1 << 40,
+	}
+	s, err := server.NewServer(options)
+	if err != nil {
+		return fmt.Errorf("making the journal's engine: %w", err)
+	}
+	s.SetLoggerV2(&engineLogger{j.logger}, false, false, false)
+	j.server = s
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) {
+		return fmt.Errorf("the journal's engine in %s was not ready within %s", j.config.Directory, startTimeout)
+	}
+	if !s.JetStreamEnabled() {
+		return fmt.Errorf("the journal's engine cannot use %s: see the log", j.config.Directory)
+	}
+	j.conn, err = nats.Connect("", nats.InProcessServer(s), nats.MaxReconnects(-1))
+	if err != nil {
+		return fmt.Errorf("connecting to the journal's engine: %w", err)
+	}
+	return nil
+}
+
+// Close ends every watcher, stops the engine and gives the directory free. What
+// was acknowledged is on the disk already.
+func (j *Journal) Close() {
+	if j.done != nil {
+		j.done()
+	}
+	j.work.Wait()
+	if j.conn != nil {
+		j.conn.Close()
+	}
+	if j.server != nil {
+		j.server.Shutdown()
+		j.server.WaitForShutdown()
+	}
+	if j.lock != nil {
+		if err := j.lock.Unlock(); err != nil {
+			j.logger.Warn("unlocking the journal's directory failed", "error", err)
+		}
+	}
+}
+
+// load reads the records, and opens the logs of the syncs that are not finished.
+func (j *Journal) load(ctx context.Context) error {
+	var unfinished []*entry
+	for e, err := range j.store.records(ctx) {
+		if err != nil {
+			return err
+		}
+		j.index.add(e)
+		if !e.finished {
+			unfinished = append(unfinished, e)
+		}
+	}
+	for _, e := range unfinished {
+		l, err := j.loadLive(ctx, e.name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+		if l.sync.GetEndTime() != nil {
+			// Killed between `finished` and the mark of the record.
+			j.markFinished(ctx, e, l)
+			continue
+		}
+		j.live[e.name] = l
+		j.index.running[e.tenant] = e.name
+	}
+	return nil
+}
+
+// loadLive reads the record and the events of a sync.
+func (j *Journal) loadLive(ctx context.Context, name string) (*live, error) {
+	record, recordSequence, err := j.store.record(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	l := newLive(j, name, record)
+	l.recordSequence = recordSequence
+	last, err := j.store.lastSequence(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	l.streamSequence = last
+	for event, err := range j.store.eventsOf(ctx, name) {
+		if err != nil {
+			return nil, err
+		}
+		l.add(event)
+	}
+	return l, nil
+}
+
+// expire forgets what the streams have forgotten.
+func (j *Journal) expire(ctx context.Context) {
+	ticker := time.NewTicker(time.Hour)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			j.mu.Lock()
+			j.index.forget(now.Add(-j.config.Retention))
+			j.mu.Unlock()
+		}
+	}
+}
+
+// Healthy returns why the journal cannot store, or nil.
+func (j *Journal) Healthy() error {
+	if !j.server.JetStreamEnabled() {
+		return &port.StorageError{Err: errors.New("the journal's engine has stopped storing")}
+	}
+	return nil
+}
+
+// engineLogger brings warnings and errors of the engine into the log.
+type engineLogger struct{ logger *slog.Logger }
+
+func (l *engineLogger) Noticef(string, ...any) {}
+func (l *engineLogger) Debugf(string, ...any)  {}
+func (l *engineLogger) Tracef(string, ...any)  {}
+
+func (l *engineLogger) Warnf(format string, v ...any) {
+	l.logger.Warn("journal engine", "detail", fmt.Sprintf(format, v...))
+}
+
+func (l *engineLogger) Errorf(format string, v ...any) {
+	l.logger.Error("journal engine", "detail", fmt.Sprintf(format, v...))
+}
+
+func (l *engineLogger) Fatalf(format string, v ...any) {
+	l.logger.Error("journal engine", "detail", fmt.Sprintf(format, v...))
+}
+
+// storageError wraps a failure of the engine; what the context says stays.
+func storageError(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &port.StorageError{Err: err}
+}
+

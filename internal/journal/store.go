@@ -1,0 +1,308 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+	"google.golang.org/protobuf/proto"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
+)
+
+// The streams, their subjects and the headers of a record.
+const (
+	syncsStream    = "SYNCS"
+	eventsStream   = "EVENTS"
+	recordSubject  = "understudy.syncs."
+	eventSubject   = "understudy.events."
+	headerFinished = "Understudy-Finished"
+	headerRequest  = "Understudy-Request-Id"
+	headerDigest   = "Understudy-Request-Digest"
+
+	// publishTimeout bounds one attempt to store; publishAttempts how often it is
+	// tried: with a cluster, a new leader takes up to 8 s.
+	publishTimeout  = 5 * time.Second
+	publishAttempts = 4
+	// maxBatch is how many events are stored together.
+	maxBatch = 64
+)
+
+// store speaks JetStream.
+type store struct {
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	syncs  jetstream.Stream
+	events jetstream.Stream
+}
+
+func openStore(ctx context.Context, conn *nats.Conn, retention time.Duration) (*store, error) {
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, fmt.Errorf("opening the journal: %w", err)
+	}
+	s := &store{conn: conn, js: js}
+	s.syncs, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: syncsStream, Subjects: []string{recordSubject + ">"}, Storage: jetstream.FileStorage,
+		MaxMsgsPerSubject: 1, MaxAge: retention, AllowDirect: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the stream of syncs: %w", err)
+	}
+	s.events, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: eventsStream, Subjects: []string{eventSubject + ">"}, Storage: jetstream.FileStorage,
+		MaxAge: retention, AllowDirect: true, AllowAtomicPublish: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the stream of events: %w", err)
+	}
+	return s, nil
+}
+
+// key is the part of a subject that names a sync: `{tenant}.{id}`.
+func key(name string) string {
+	tenant, id, _ := strings.Cut(strings.TrimPrefix(name, "tenants/"), "/syncs/")
+	return tenant + "." + id
+}
+
+// nameOf is the reverse of key.
+func nameOf(key string) string {
+	tenant, id, _ := strings.Cut(key, ".")
+	return "tenants/" + tenant + "/syncs/" + id
+}
+
+// putRecord stores the record of a sync in place of one with a sequence; 0: there
+// is none. It returns its sequence.
+func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync, expected uint64) (uint64, error) {
+	data, err := proto.Marshal(sync)
+	if err != nil {
+		return 0, fmt.Errorf("encoding a sync: %w", err)
+	}
+	message := nats.NewMsg(recordSubject + key(e.name))
+	message.Data = data
+	message.Header.Set(headerFinished, strconv.FormatBool(e.finished))
+	if e.requestID != "" {
+		message.Header.Set(headerRequest, e.requestID)
+		message.Header.Set(headerDigest, e.digest)
+	}
+	ack, err := s.js.PublishMsg(ctx, message, jetstream.WithExpectLastSequencePerSubject(expected), jetstream.WithMsgID(nuid.Next()))
+	if err != nil {
+		return 0, storageError(ctx, fmt.Errorf("storing a sync: %w", err))
+	}
+	return ack.Sequence, nil
+}
+
+// record returns the record of a sync and its sequence.
+func (s *store) record(ctx context.Context, name string) (*understudyv1.Sync, uint64, error) {
+	message, err := s.syncs.GetLastMsgForSubject(ctx, recordSubject+key(name))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, 0, &port.NotFoundError{Resource: name}
+	}
+	if err != nil {
+		return nil, 0, storageError(ctx, err)
+	}
+	sync := &understudyv1.Sync{}
+	if err := proto.Unmarshal(message.Data, sync); err != nil {
+		return nil, 0, fmt.Errorf("decoding the record of %s: %w", name, err)
+	}
+	return sync, message.Sequence, nil
+}
+
+// records yields what the headers say of every sync, oldest first.
+func (s *store) records(ctx context.Context) iter.Seq2[*entry, error] {
+	return func(yield func(*entry, error) bool) {
+		for message, err := range s.scan(ctx, s.syncs, recordSubject+">", true) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			name := nameOf(strings.TrimPrefix(message.Subject(), recordSubject))
+			e := &entry{
+				name:      name,
+				tenant:    tenantOf(name),
+				finished:  message.Headers().Get(headerFinished) == "true",
+				requestID: message.Headers().Get(headerRequest),
+				digest:    message.Headers().Get(headerDigest),
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// lastSequence returns the stream's sequence of the last event of a sync, or 0.
+func (s *store) lastSequence(ctx context.Context, name string) (uint64, error) {
+	message, err := s.events.GetLastMsgForSubject(ctx, eventSubject+key(name))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, storageError(ctx, err)
+	}
+	return message.Sequence, nil
+}
+
+// lastEvent returns the last event of a sync, or nil.
+func (s *store) lastEvent(ctx context.Context, name string) (*understudyv1.SyncEvent, uint64, error) {
+	message, err := s.events.GetLastMsgForSubject(ctx, eventSubject+key(name))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, storageError(ctx, err)
+	}
+	event, err := decodeEvent(message.Data)
+	return event, message.Sequence, err
+}
+
+// events yields the events of a sync, in order.
+func (s *store) eventsOf(ctx context.Context, name string) iter.Seq2[*understudyv1.SyncEvent, error] {
+	return func(yield func(*understudyv1.SyncEvent, error) bool) {
+		for message, err := range s.scan(ctx, s.events, eventSubject+key(name), false) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			event, err := decodeEvent(message.Data())
+			if !yield(event, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// scan yields the messages that a subject has now.
+func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject string, headersOnly bool) iter.Seq2[jetstream.Msg, error] {
+	return func(yield func(jetstream.Msg, error) bool) {
+		info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
+		if err != nil {
+			yield(nil, storageError(ctx, err))
+			return
+		}
+		left := uint64(0)
+		for _, count := range info.State.Subjects {
+			left += count
+		}
+		if left == 0 {
+			return
+		}
+		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+			FilterSubjects: []string{subject}, HeadersOnly: headersOnly, InactiveThreshold: 30 * time.Second,
+		})
+		if err != nil {
+			yield(nil, storageError(ctx, err))
+			return
+		}
+		for left > 0 {
+			batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(publishTimeout))
+			if err != nil {
+				yield(nil, storageError(ctx, err))
+				return
+			}
+			got := uint64(0)
+			for message := range batch.Messages() {
+				got++
+				if !yield(message, nil) {
+					return
+				}
+			}
+			if err := batch.Error(); err != nil || got == 0 {
+				yield(nil, storageError(ctx, fmt.Errorf("reading the journal: %d messages missing: %w", left-got, errors.Join(err, ctx.Err()))))
+				return
+			}
+			left -= min(left, got)
+		}
+	}
+}
+
+// append stores events after the one with a stream sequence, all or none, and
+// returns the stream sequence of the last.
+func (s *store) append(ctx context.Context, name string, expected uint64, events []*understudyv1.SyncEvent) (uint64, error) {
+	subject := eventSubject + key(name)
+	batch := nuid.Next()
+	for i, event := range events {
+		data, err := proto.Marshal(event)
+		if err != nil {
+			return 0, fmt.Errorf("encoding an event: %w", err)
+		}
+		message := nats.NewMsg(subject)
+		message.Data = data
+		if i == 0 {
+			message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expected, 10))
+		}
+		if len(events) > 1 {
+			message.Header.Set("Nats-Batch-Id", batch)
+			message.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
+		}
+		last := i == len(events)-1
+		if last && len(events) > 1 {
+			message.Header.Set("Nats-Batch-Commit", "1")
+		}
+		if !last && i > 0 {
+			if err := s.conn.PublishMsg(message); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		// The first of a batch is answered too: what is wrong with the batch is
+		// known before the rest is sent.
+		reply, err := s.conn.RequestMsgWithContext(ctx, message)
+		if err != nil {
+			return 0, err
+		}
+		if last {
+			return acknowledged(reply.Data)
+		}
+		if len(reply.Data) > 0 {
+			if _, err := acknowledged(reply.Data); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 0, errors.New("there are no events to store")
+}
+
+// errFenced says that another event is where ours should be.
+var errFenced = errors.New("another event was stored first")
+
+// wrongLastSequence are JetStream's codes for an expected sequence that is not
+// the last.
+var wrongLastSequence = map[int]bool{10071: true, 10164: true}
+
+func acknowledged(data []byte) (uint64, error) {
+	var reply struct {
+		Sequence uint64 `json:"seq"`
+		Error    *struct {
+			Code        int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(data, &reply); err != nil {
+		return 0, fmt.Errorf("the journal's engine answered something else than an acknowledgement: %w", err)
+	}
+	if reply.Error != nil {
+		if wrongLastSequence[reply.Error.Code] {
+			return 0, errFenced
+		}
+		return 0, fmt.Errorf("the journal's engine refused: %s (%d)", reply.Error.Description, reply.Error.Code)
+	}
+	return reply.Sequence, nil
+}
+
+func decodeEvent(data []byte) (*understudyv1.SyncEvent, error) {
+	event := &understudyv1.SyncEvent{}
+	if err := proto.Unmarshal(data, event); err != nil {
+		return nil, fmt.Errorf("decoding an event: %w", err)
+	}
+	return event, nil
+}
