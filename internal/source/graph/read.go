@@ -60,7 +60,11 @@ type reading struct {
 //
 // An item of a type that is read for each item of another list has the id
 // `<parent>/<item>`, because the same id can occur below two parents; a singleton
-// of that kind has the parent's.
+// of that kind has the parent's. A parent that does not have the type, by the
+// same answers that say so of the tenant, is left out.
+//
+// Identities are told apart with ==: two readings share a token when they were
+// given the same pointer.
 func (s *session) Read(ctx context.Context, configurationType *catalog.Type, identity port.Identity, sink func(port.Item) error) error {
 	readCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
