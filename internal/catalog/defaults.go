@@ -1,0 +1,48 @@
+package catalog
+
+import "net/http"
+
+// DefaultVolatile returns the properties that are dropped from items of every
+// type. Most speak of the answer, not of the configuration; the times of the last
+// change are the reason that the package comment gives. `@odata.type` stays: it
+// says what an item is.
+func DefaultVolatile() []string {
+	return []string{
+		"**/@odata.context",
+		"**/@odata.count",
+		"**/@odata.editLink",
+		"**/@odata.etag",
+		"**/@odata.id",
+		"**/@odata.metadataEtag",
+		"**/@odata.nextLink",
+		"**/@odata.readLink",
+		"**/@microsoft.graph.tips",
+		"**/lastModifiedDateTime",
+		"**/modifiedDateTime",
+	}
+}
+
+// AllVolatile returns the volatile properties of a type with those of every
+// type. The caller owns the slice.
+func (t *Type) AllVolatile() []string {
+	return append(DefaultVolatile(), t.Volatile...)
+}
+
+// DefaultNotAvailable returns the answers to the first request of any type that
+// say that the tenant does not have the feature. The source knows one more: 404
+// and 501 on a singleton in beta.
+func DefaultNotAvailable() []Answer {
+	return []Answer{
+		// Intune, where it was never set up.
+		{Status: http.StatusBadRequest, Message: "Request not applicable to target tenant"},
+		// Microsoft Entra ID without P1, P2 or Governance.
+		{Code: "AadPremiumLicenseRequired"},
+		{Code: "Authentication_RequestFromNonPremiumTenantOrB2CTenant"},
+		{Code: "RequestFromNonPremiumTenantOrB2CTenant"},
+		{Message: "tenant doesn't have premium license"},
+		// SharePoint, where the tenant has none.
+		{Status: http.StatusBadRequest, Message: "Tenant does not have a SPO license"},
+		// A path that a national cloud does not have.
+		{Status: http.StatusBadRequest, Message: "Resource not found for the segment"},
+	}
+}
