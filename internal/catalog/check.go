@@ -74,10 +74,11 @@ func (p *problems) path(where, path string) {
 
 func (p *problems) each(t *Type) {
 	if t.Each == nil {
-		p.when(strings.Contains(t.Path, "{id}"), "path %q has an {id}, but there is no each to take it from", t.Path)
+		p.when(strings.Contains(t.Path+t.Filter, "{id}"), "path or filter has an {id}, but there is no each to take it from")
 		return
 	}
-	p.when(strings.Count(t.Path, "{id}") != 1, "path %q needs one {id} for each", t.Path)
+	p.when(strings.Count(t.Path, "{id}") > 1 || !strings.Contains(t.Path+t.Filter, "{id}"),
+		"path %q or the filter needs one {id} for each", t.Path)
 	p.when((t.Each.Path == "") == (len(t.Each.IDs) == 0), "each needs a path or ids, and not both")
 	if t.Each.Path != "" {
 		p.path("each.path", t.Each.Path)

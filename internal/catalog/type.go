@@ -22,8 +22,8 @@ type Type struct {
 	Path string `yaml:"path"`
 	// Kind says whether Path answers a list (`value`) or one object.
 	Kind Kind `yaml:"kind"`
-	// Each reads the type once for every item of another list: Path then has an
-	// `{id}`, as in `/sites/{id}/termStore/groups`.
+	// Each reads the type once for every item of another list: Path or Filter then
+	// has an `{id}`, as in `/sites/{id}/termStore/groups`.
 	Each *Each `yaml:"each"`
 	// Query is what to ask for.
 	Query `yaml:",inline"`
