@@ -28,7 +28,7 @@ func (s *Server) chain(m *mapper, validator protovalidate.Validator, table map[s
 		requestIDLink(),
 		accessLogLink(s.config.Logger, table),
 		metricsLink(s.config.Observe),
-		errorsLink(m),
+		errorsLink(m, table),
 		recoveryLink(),
 		s.drainingLink(table),
 		timeoutLink(s.config.UnaryTimeout),

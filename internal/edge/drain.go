@@ -11,20 +11,18 @@ import (
 // SERVER_DRAINING and new calls are refused with it; calls that run may end
 // within the drain timeout; what is left is cut off.
 
-// announce says NOT_SERVING, waits for the drain delay, and ends the watches. It
-// returns early with the listener's error when the listener fails.
-func (s *Server) announce(failed <-chan error) error {
+// announce says NOT_SERVING, waits for the drain delay, or until the listener is
+// over, and ends the watches.
+func (s *Server) announce(over <-chan struct{}) {
 	s.config.Logger.Info("draining", "delay", s.config.DrainDelay, "watchers", s.watchers.Load())
 	s.health.Shutdown()
 	delay := time.NewTimer(s.config.DrainDelay)
 	defer delay.Stop()
-	var err error
 	select {
 	case <-delay.C:
-	case err = <-failed:
+	case <-over:
 	}
 	close(s.ending)
-	return err
 }
 
 // stop lets calls that run end, within the drain timeout, and closes everything.

@@ -16,8 +16,9 @@ import (
 // peer, request id, and the tenant or sync that it was about. Never what was sent
 // or received.
 func accessLogLink(logger *slog.Logger, table map[string]method) link {
-	write := logging.LoggerFunc(func(ctx context.Context, level logging.Level, message string, fields ...any) {
-		logger.Log(ctx, slog.Level(level), message, fields...)
+	// Of all records of the library only that of the end of a call is asked for.
+	write := logging.LoggerFunc(func(ctx context.Context, level logging.Level, _ string, fields ...any) {
+		logger.Log(ctx, slog.Level(level), "call", fields...)
 	})
 	options := []logging.Option{
 		logging.WithLogOnEvents(logging.FinishCall),

@@ -46,11 +46,9 @@ func requestIDLink() link {
 
 // withRequestID returns a context with the id of its call.
 func withRequestID(ctx context.Context) context.Context {
-	id := ""
+	id := uuid.NewString()
 	if values := metadata.ValueFromIncomingContext(ctx, requestIDHeader); len(values) == 1 && usableID(values[0]) {
 		id = values[0]
-	} else {
-		id = uuid.NewString()
 	}
 	return context.WithValue(ctx, requestIDKey{}, id)
 }

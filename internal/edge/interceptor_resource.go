@@ -37,7 +37,7 @@ func (s *notingStream) RecvMsg(message any) error {
 
 // noteResource notes the resource that a request names.
 func noteResource(ctx context.Context, request any) {
-	name := ""
+	var name string
 	switch r := request.(type) {
 	case interface{ GetParent() string }:
 		name = r.GetParent()

@@ -74,7 +74,7 @@ func (p pager) mac(request pageRequest, content []byte) ([]byte, error) {
 		return nil, fmt.Errorf("encoding the arguments of a page token: %w", err)
 	}
 	hash := hmac.New(sha256.New, p.key)
-	fmt.Fprintf(hash, "%s\x00%d\x00", same.Descriptor().FullName(), len(arguments))
+	hash.Write(fmt.Appendf(nil, "%s\x00%d\x00", same.Descriptor().FullName(), len(arguments)))
 	hash.Write(arguments)
 	hash.Write(content)
 	return hash.Sum(nil)[:tokenMAC], nil

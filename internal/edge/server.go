@@ -107,19 +107,19 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	if !s.served.CompareAndSwap(false, true) {
 		return errors.New("serving: this server has served already")
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- s.grpc.Serve(listener) }()
 	var err error
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		err = s.grpc.Serve(listener)
+	}()
 	select {
-	case err = <-failed:
-		s.health.Shutdown()
-		close(s.ending)
+	case <-over:
 	case <-ctx.Done():
-		if err = s.announce(failed); err == nil {
-			defer func() { <-failed }()
-		}
 	}
+	s.announce(over)
 	s.stop()
+	<-over
 	s.streams.Wait()
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
