@@ -97,7 +97,8 @@ const (
 	scriptHead = `# The permissions of Microsoft Graph that %d configuration types need.
 #
 # This is a PowerShell script that asks for them in the registration of the
-# application; nothing is granted until an administrator consents. The same
+# application, in place of those that it asked for before; nothing is granted
+# until an administrator consents. The same
 # names can be chosen by hand: Entra admin center > App registrations > API
 # permissions > Microsoft Graph.
 #

@@ -66,9 +66,13 @@ func (c *Catalog) alike(pattern string) []string {
 		edits   int
 	}
 	var candidates []candidate
+	wanted := strings.ToLower(pattern)
 	consider := func(other string) {
-		edits := distance(strings.ToLower(pattern), other)
-		if edits <= 2+len(other)/4 || (len(pattern) > 3 && strings.Contains(other, strings.ToLower(pattern))) {
+		edits := distance(wanted, other)
+		if len(wanted) > 3 && strings.Contains(other, wanted) {
+			edits = min(edits, 1)
+		}
+		if edits <= 2+len(other)/4 {
 			candidates = append(candidates, candidate{other, edits})
 		}
 	}
@@ -85,6 +89,9 @@ func (c *Catalog) alike(pattern string) []string {
 	})
 	var suggestions []string
 	for _, candidate := range candidates[:min(len(candidates), 3)] {
+		if candidate.edits > candidates[0].edits+1 {
+			break // much less alike than the first
+		}
 		suggestions = append(suggestions, candidate.pattern)
 	}
 	return suggestions

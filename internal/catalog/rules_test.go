@@ -1,0 +1,167 @@
+package catalog_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/facts"
+)
+
+func TestOrderAndUniqueness(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	previous := ""
+	for _, entry := range c.Types() {
+		if entry.ID <= previous {
+			t.Errorf("%s comes after %s", entry.ID, previous)
+		}
+		previous = entry.ID
+		if got, ok := c.Get(entry.ID); !ok || got != entry {
+			t.Errorf("Get(%q) = %v, %t", entry.ID, got, ok)
+		}
+	}
+	if _, ok := c.Get("entra/nothing"); ok {
+		t.Error("Get finds a type that is not there")
+	}
+	displayNames := make(map[string]string)
+	for _, entry := range c.Types() {
+		if other, ok := displayNames[entry.DisplayName]; ok {
+			t.Errorf("%s and %s are both called %q", entry.ID, other, entry.DisplayName)
+		}
+		displayNames[entry.DisplayName] = entry.ID
+	}
+	if again := load(t).Version(); again != c.Version() || len(again) != 12 {
+		t.Errorf("the version is %q, then %q", c.Version(), again)
+	}
+}
+
+// walk visits the children of all depths with the path of their property.
+func walk(children []catalog.Child, prefix string, visit func(property string, child catalog.Child)) {
+	for _, child := range children {
+		property := prefix + child.Name
+		visit(property, child)
+		if child.Kind == catalog.Collection {
+			property += "/*"
+		}
+		walk(child.Children, property+"/", visit)
+	}
+}
+
+// Graph does not promise an order of lists: without a rule, a diff would show one.
+func TestChildListsAreSorted(t *testing.T) {
+	t.Parallel()
+	for _, entry := range load(t).Types() {
+		walk(entry.Children, "", func(property string, child catalog.Child) {
+			sorted := slices.ContainsFunc(entry.Arrays, func(rule catalog.ArrayRule) bool { return rule.Path == property })
+			if child.Kind == catalog.Collection && !sorted {
+				t.Errorf("%s: the list %s has no array rule", entry.ID, property)
+			}
+		})
+	}
+}
+
+// https://learn.microsoft.com/graph/query-parameters#expand: at most 20 directory
+// objects and no nextLink.
+func TestDirectoryObjectsAreNotExpanded(t *testing.T) {
+	t.Parallel()
+	check := func(id, expand string) {
+		for part := range strings.FieldsFuncSeq(strings.ToLower(expand), func(r rune) bool { return strings.ContainsRune(",()=$", r) }) {
+			if slices.Contains([]string{"members", "owners", "memberof", "transitivemembers", "registeredowners", "appliesto", "sponsors", "principal", "principals"}, part) {
+				t.Errorf("%s: $expand=%s gives at most 20 of %s", id, expand, part)
+			}
+		}
+	}
+	for _, entry := range load(t).Types() {
+		check(entry.ID, entry.Expand)
+		if entry.Detail != nil {
+			check(entry.ID, entry.Detail.Expand)
+		}
+		walk(entry.Children, "", func(_ string, child catalog.Child) { check(entry.ID, child.Expand) })
+	}
+}
+
+// A child that needs to write must not cost the whole type.
+func TestChildrenDoNotRaiseATypeToWriting(t *testing.T) {
+	t.Parallel()
+	index := facts.NewIndex(endpoints(t))
+	writes := func(permissions []string) bool {
+		return slices.ContainsFunc(permissions, func(p string) bool { return strings.Contains(p, "ReadWrite") })
+	}
+	for _, entry := range load(t).Types() {
+		own, ok := lookup(index, entry.Version, entry.Path)
+		if !ok {
+			continue
+		}
+		if writes(entry.ServicePrincipal) && !writes(own.Application) || writes(entry.User) && !writes(own.Delegated) {
+			t.Errorf("%s: a child needs a write permission that the type does not: make it a type of its own", entry.ID)
+		}
+	}
+}
+
+func TestGates(t *testing.T) {
+	t.Parallel()
+	for _, entry := range load(t).Types() {
+		conditional := strings.HasPrefix(entry.Path, "/identity/conditionalAccess/")
+		if conditional != (entry.GateName() == "conditional-access") {
+			t.Errorf("%s: the gate of %s is %s", entry.ID, entry.Path, entry.GateName())
+		}
+		for _, prefix := range []string{"/groups", "/applications", "/servicePrincipals", "/directory/", "/domains", "/organization", "/directoryRoles"} {
+			if strings.HasPrefix(entry.Path, prefix) && entry.GateName() != "directory" {
+				t.Errorf("%s: the gate of %s is %s", entry.ID, entry.Path, entry.GateName())
+			}
+		}
+		if strings.HasPrefix(entry.ID, "intune/") && entry.GateName() != "intune" {
+			t.Errorf("%s: the gate is %s", entry.ID, entry.GateName())
+		}
+	}
+}
+
+// Properties that must never be in a backup as they come.
+func TestKnownSecretsAreMarked(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	for id, secrets := range map[string][]string{
+		"entra/applications":                              {"passwordCredentials/*/hint", "keyCredentials/*/key"},
+		"entra/service-principals":                        {"passwordCredentials/*/hint"},
+		"entra/identity-providers":                        {"clientSecret"},
+		"entra/trust-framework-key-sets":                  {"keys/*/k", "keys/*/d"},
+		"intune/device-configurations":                    {"omaSettings/*/secretReferenceValueId", "**/preSharedKey"},
+		"intune/apple-push-certificate":                   {"certificate"},
+		"intune/vpp-tokens":                               {"token"},
+		"intune/apple-enrollment-programs":                {"enrollmentProfiles/*/adminAccountPassword"},
+		"intune/android-device-owner-enrollment-profiles": {"tokenValue", "qrCodeContent", "wifiPassword"},
+		"intune/esim-activation-code-pools":               {"activationCodes/*/matchingIdentifier"},
+		"intune/sideloading-keys":                         {"value"},
+		"teams/workforce-integrations":                    {"encryption/secret"},
+		"global-secure-access/branches":                   {"deviceLinks/*/tunnelConfiguration/preSharedKey"},
+		"windows-365/network-connections":                 {"adDomainPassword"},
+	} {
+		entry, ok := c.Get(id)
+		if !ok {
+			t.Errorf("%s is missing", id)
+			continue
+		}
+		for _, secret := range secrets {
+			if !slices.Contains(entry.Secrets, secret) {
+				t.Errorf("%s: %s is not marked as secret", id, secret)
+			}
+		}
+	}
+}
+
+// What list answers leave out needs a read of every item: script bodies, payloads.
+func TestDetailReads(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	for _, id := range []string{
+		"intune/device-management-scripts", "intune/device-health-scripts", "intune/device-shell-scripts",
+		"intune/custom-attribute-scripts", "intune/compliance-scripts", "intune/device-configurations",
+		"intune/mobile-apps", "intune/role-assignments", "intune/policy-sets",
+	} {
+		if entry, ok := c.Get(id); !ok || entry.Detail == nil {
+			t.Errorf("%s has no detail read", id)
+		}
+	}
+}
