@@ -1,0 +1,177 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
+)
+
+// maxDisplayName is how many characters of a name an item change carries.
+const maxDisplayName = 256
+
+// Changes implements [port.Vault].
+func (v *Vault) Changes(ctx context.Context, commit, configurationType string) iter.Seq2[*understudyv1.ItemChange, error] {
+	return func(yield func(*understudyv1.ItemChange, error) bool) {
+		d := &differ{ctx: ctx, storage: v.storage(), only: configurationType, yield: yield}
+		if err := d.commit(plumbing.NewHash(commit)); err != nil && !errors.Is(err, errStop) {
+			yield(nil, err)
+		}
+	}
+}
+
+// errStop ends a walk because the caller has enough.
+var errStop = errors.New("enough")
+
+// differ walks two trees side by side, in the order of their paths, and opens only
+// the folders that differ.
+type differ struct {
+	ctx     context.Context
+	storage *filesystem.Storage
+	only    string
+	yield   func(*understudyv1.ItemChange, error) bool
+}
+
+func (d *differ) commit(id plumbing.Hash) error {
+	commit, err := object.GetCommit(d.storage, id)
+	if errors.Is(err, plumbing.ErrObjectNotFound) {
+		return &port.NotFoundError{Resource: "commit " + id.String()}
+	}
+	if err != nil {
+		return fmt.Errorf("reading a commit: %w", err)
+	}
+	before := plumbing.ZeroHash
+	if commit.NumParents() > 0 {
+		parent, err := commit.Parent(0)
+		if err != nil {
+			return fmt.Errorf("reading a commit: %w", err)
+		}
+		before = parent.TreeHash
+	}
+	return d.folders(before, commit.TreeHash, "", 0)
+}
+
+// folders compares the workloads (level 0) and their types (level 1).
+func (d *differ) folders(before, after plumbing.Hash, path string, level int) error {
+	old, err := d.entries(before)
+	if err != nil {
+		return err
+	}
+	now, err := d.entries(after)
+	if err != nil {
+		return err
+	}
+	for _, name := range names(old, now) {
+		a, b := old[name], now[name]
+		if a.Hash == b.Hash || (a.Mode != filemode.Dir && b.Mode != filemode.Dir) {
+			continue
+		}
+		below := path + name
+		if d.only != "" && d.only != below && !strings.HasPrefix(d.only, below+"/") {
+			continue
+		}
+		next := d.folders
+		if level == 1 {
+			next = d.files
+		}
+		if err := next(a.Hash, b.Hash, below+"/", level+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// files compares the items of a type.
+func (d *differ) files(before, after plumbing.Hash, path string, _ int) error {
+	if err := d.ctx.Err(); err != nil {
+		return context.Cause(d.ctx)
+	}
+	old, err := d.entries(before)
+	if err != nil {
+		return err
+	}
+	now, err := d.entries(after)
+	if err != nil {
+		return err
+	}
+	oldNames, err := d.index(old)
+	if err != nil {
+		return err
+	}
+	nowNames, err := d.index(now)
+	if err != nil {
+		return err
+	}
+	for _, name := range names(old, now) {
+		a, hadIt := old[name]
+		b, hasIt := now[name]
+		if !isItem(name) || a.Hash == b.Hash {
+			continue
+		}
+		change := &understudyv1.ItemChange{Path: path + name}
+		item := nowNames[name]
+		switch {
+		case !hadIt:
+			change.Kind = understudyv1.ChangeKind_CHANGE_KIND_ADDED
+		case !hasIt:
+			change.Kind, item = understudyv1.ChangeKind_CHANGE_KIND_REMOVED, oldNames[name]
+		default:
+			change.Kind = understudyv1.ChangeKind_CHANGE_KIND_MODIFIED
+		}
+		change.Id, change.DisplayName = item.id, item.displayName
+		if runes := []rune(change.GetDisplayName()); len(runes) > maxDisplayName {
+			change.DisplayName = string(runes[:maxDisplayName])
+		}
+		if !d.yield(change, nil) {
+			return errStop
+		}
+	}
+	return nil
+}
+
+func (d *differ) entries(id plumbing.Hash) (map[string]object.TreeEntry, error) {
+	entries := map[string]object.TreeEntry{}
+	if id.IsZero() {
+		return entries, nil
+	}
+	tree, err := object.GetTree(d.storage, id)
+	if errors.Is(err, plumbing.ErrObjectNotFound) {
+		return entries, nil // a file where a folder is on the other side
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a tree: %w", err)
+	}
+	for _, e := range tree.Entries {
+		entries[e.Name] = e
+	}
+	return entries, nil
+}
+
+func (d *differ) index(entries map[string]object.TreeEntry) (map[string]stagedItem, error) {
+	entry, ok := entries[indexFile]
+	if !ok {
+		return nil, nil
+	}
+	return indexOf(d.storage, entry.Hash)
+}
+
+// names returns the names in either folder, sorted.
+func names(a, b map[string]object.TreeEntry) []string {
+	all := make(map[string]struct{}, len(a)+len(b))
+	for name := range a {
+		all[name] = struct{}{}
+	}
+	for name := range b {
+		all[name] = struct{}{}
+	}
+	return sortedKeys(all)
+}
