@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
 )
 
 // invalidError says which fields of a request are wrong, and what to write
@@ -45,6 +46,12 @@ type drainingError struct{}
 
 // Error implements error.
 func (*drainingError) Error() string { return "the server is draining" }
+
+// receiveError is the status with which gRPC refused a request.
+type receiveError struct{ status *status.Status }
+
+// Error implements error.
+func (e *receiveError) Error() string { return e.status.Message() }
 
 // lostError says that the connection to the client was lost.
 type lostError struct{}

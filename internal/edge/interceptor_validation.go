@@ -9,7 +9,9 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 )
@@ -42,7 +44,7 @@ func validationLink(validator protovalidate.Validator) link {
 				return handler(ctx, req)
 			})
 			if err != nil && !valid {
-				return nil, violated(err)
+				return nil, violated(req, err)
 			}
 			return response, err
 		},
@@ -59,12 +61,12 @@ type validatedStream struct{ grpc.ServerStream }
 
 // RecvMsg implements [grpc.ServerStream].
 func (s *validatedStream) RecvMsg(message any) error {
-	return violated(s.ServerStream.RecvMsg(message))
+	return violated(message, s.ServerStream.RecvMsg(message))
 }
 
 // violated turns the status of the validation middleware into an
 // [*invalidError]; other errors stay.
-func violated(err error) error {
+func violated(request any, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -83,5 +85,32 @@ func violated(err error) error {
 		}
 		return invalid
 	}
+	// A duration that is none cannot be compared, and is no violation of a rule.
+	if message, ok := request.(proto.Message); ok {
+		if field := brokenDuration(message.ProtoReflect()); field != "" {
+			return invalidField(field, "is not a valid duration: seconds and nanos must have the same sign, and nanos be less than "+
+				"a second")
+		}
+	}
 	return err
+}
+
+// brokenDuration returns the path of the first field that is not a valid
+// duration, or nothing.
+func brokenDuration(m protoreflect.Message) string {
+	path := ""
+	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if field.Message() == nil || field.IsList() || field.IsMap() {
+			return true
+		}
+		if d, ok := value.Message().Interface().(*durationpb.Duration); ok {
+			if !d.IsValid() {
+				path = string(field.Name())
+			}
+		} else if inner := brokenDuration(value.Message()); inner != "" {
+			path = string(field.Name()) + "." + inner
+		}
+		return path == ""
+	})
+	return path
 }

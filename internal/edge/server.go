@@ -55,9 +55,9 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("compiling the rules of the contract: %w", err)
 	}
 	s := &Server{config: config, health: health.NewServer(), ending: make(chan struct{})}
-	mapper := &mapper{logger: config.Logger, helpBaseURL: config.HelpBaseURL, ending: s.ending}
+	m := &mapper{logger: config.Logger, helpBaseURL: config.HelpBaseURL, ending: s.ending}
 	table := methods()
-	links := s.chain(mapper, validator, table)
+	links := s.chain(m, validator, table)
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(unaryOf(links)...),
 		grpc.ChainStreamInterceptor(streamOf(links)...),
@@ -79,7 +79,7 @@ func New(config Config) (*Server, error) {
 		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	s.grpc.RegisterService(decodingChecked(&understudyv1.SyncService_ServiceDesc, mapper), newService(s))
+	understudyv1.RegisterSyncServiceServer(s.grpc, newService(s))
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	s.SetServing(false)

@@ -52,9 +52,15 @@ type problem struct {
 // is that of the call. What the edge does not know becomes INTERNAL with a
 // neutral text and an error id that the log has too.
 func (m *mapper) statusOf(ctx context.Context, err error) *status.Status {
-	var ended *syncError
-	if errors.As(err, &ended) {
+	var (
+		ended   *syncError
+		refused *receiveError
+	)
+	switch {
+	case errors.As(err, &ended):
 		return m.syncStatus(ctx, ended)
+	case errors.As(err, &refused):
+		return refused.status
 	}
 	if s := m.callerStatus(ctx, err); s != nil {
 		return s
