@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line.
+type cli struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// Exit codes of the commands.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitPartial = 3
+	exitUsage   = 64 // EX_USAGE of sysexits.h
+)
+
+// streams are where a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// exitError ends the program with a code, after its message when it has one.
+type exitError struct {
+	code    int
+	message string
+}
+
+func (e *exitError) Error() string { return e.message }
+
+// run carries a command line out and returns the exit code. SIGINT and SIGTERM end
+// the command's context; a second one kills the process.
+func run(args []string, in io.Reader, out, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return runContext(ctx, args, streams{in: in, out: out, err: stderr})
+}
+
+func runContext(ctx context.Context, args []string, std streams) (code int) {
+	var line cli
+	exited := errors.New("exited")
+	defer func() {
+		// Kong ends the program by itself after --help and --version.
+		if p := recover(); p != nil && p != any(exited) {
+			panic(p)
+		}
+	}()
+	parser, err := kong.New(&line,
+		kong.Name("understudy"),
+		kong.Description("Backs up the configuration of Microsoft 365 tenants into Git, and goes on when the user cannot sign in."),
+		kong.Writers(std.out, std.err),
+		kong.Exit(func(c int) { code = c; panic(exited) }),
+		kong.Vars{"version": "understudy " + version},
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(std.err, "understudy:", err)
+		return exitFailed
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(std.err, "understudy: %s. Try: understudy --help\n", err)
+		return exitUsage
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	command.Bind(std)
+	err = command.Run()
+	var exit *exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &exit):
+		if exit.message != "" {
+			fmt.Fprintln(std.err, "understudy:", exit.message)
+		}
+		return exit.code
+	}
+	fmt.Fprintln(std.err, "understudy:", err)
+	return exitFailed
+}
