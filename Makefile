@@ -47,7 +47,7 @@ generate: $(BUF) $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Generates
 .PHONY: lint
 lint: $(BUF) $(TOOLS)/golangci-lint ## Checks formatting, style, layers, and the contract.
 	$(BUF) lint
-	$(BUF) breaking --against proto/baseline.binpb
+	$(BUF) breaking proto --against proto/baseline.binpb
 	$(BUF) format --diff --exit-code proto
 	$(TOOLS)/golangci-lint run ./...
 
@@ -58,7 +58,7 @@ format: $(BUF) $(TOOLS)/golangci-lint ## Formats Go and Protobuf.
 
 .PHONY: baseline
 baseline: $(BUF) ## Renews proto/baseline.binpb: what `buf breaking` compares with. For releases only.
-	$(BUF) build -o proto/baseline.binpb
+	$(BUF) build proto -o proto/baseline.binpb
 
 .PHONY: tools
 tools: $(BUF) $(TOOLS)/golangci-lint $(TOOLS)/grpcurl $(TOOLS)/gotestsum $(TOOLS)/benchstat ## Installs every tool.
