@@ -1,10 +1,10 @@
 package catalog
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
+
+	"understudy.internal/internal/alike"
 )
 
 // UnknownPatternError says that a pattern names no configuration type.
@@ -52,69 +52,14 @@ func (c *Catalog) Select(patterns []string) ([]*Type, error) {
 	return selected, nil
 }
 
-// maxPattern is the longest pattern for which suggestions are looked for; their
-// cost grows with its length.
-const maxPattern = 200
-
 // alike returns the patterns that are most like another one.
 func (c *Catalog) alike(pattern string) []string {
-	if len(pattern) > maxPattern {
-		return nil
-	}
-	type candidate struct {
-		pattern string
-		edits   int
-	}
-	var candidates []candidate
-	wanted := strings.ToLower(pattern)
-	consider := func(other string) {
-		edits := distance(wanted, other)
-		if len(wanted) > 3 && strings.Contains(other, wanted) {
-			edits = min(edits, 1)
+	var patterns []string
+	for i, t := range c.types {
+		if i == 0 || t.Workload() != c.types[i-1].Workload() {
+			patterns = append(patterns, t.Workload()+"/*")
 		}
-		if edits <= 2+len(other)/4 {
-			candidates = append(candidates, candidate{other, edits})
-		}
+		patterns = append(patterns, t.ID)
 	}
-	workloads := make(map[string]bool)
-	for _, t := range c.types {
-		consider(t.ID)
-		if !workloads[t.Workload()] {
-			workloads[t.Workload()] = true
-			consider(t.Workload() + "/*")
-		}
-	}
-	slices.SortStableFunc(candidates, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.edits, b.edits), cmp.Compare(a.pattern, b.pattern))
-	})
-	var suggestions []string
-	for _, candidate := range candidates[:min(len(candidates), 3)] {
-		if candidate.edits > candidates[0].edits+1 {
-			break // much less alike than the first
-		}
-		suggestions = append(suggestions, candidate.pattern)
-	}
-	return suggestions
-}
-
-// distance is the number of bytes to insert, delete or replace that turn one
-// text into another (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return alike.Closest(pattern, patterns)
 }
