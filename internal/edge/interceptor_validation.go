@@ -38,13 +38,16 @@ func validationLink(validator protovalidate.Validator) link {
 	return link{
 		name: "validation",
 		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			if err := durationsValid(req); err != nil {
+				return nil, err
+			}
 			valid := false
 			response, err := unary(ctx, req, info, func(ctx context.Context, req any) (any, error) {
 				valid = true
 				return handler(ctx, req)
 			})
 			if err != nil && !valid {
-				return nil, violated(req, err)
+				return nil, violated(err)
 			}
 			return response, err
 		},
@@ -61,15 +64,15 @@ type validatedStream struct{ grpc.ServerStream }
 
 // RecvMsg implements [grpc.ServerStream].
 func (s *validatedStream) RecvMsg(message any) error {
-	return violated(message, s.ServerStream.RecvMsg(message))
+	if err := s.ServerStream.RecvMsg(message); err != nil {
+		return violated(err)
+	}
+	return durationsValid(message)
 }
 
 // violated turns the status of the validation middleware into an
 // [*invalidError]; other errors stay.
-func violated(request any, err error) error {
-	if err == nil {
-		return nil
-	}
+func violated(err error) error {
 	for _, detail := range status.Convert(err).Details() {
 		found, ok := detail.(*validate.Violations)
 		if !ok {
@@ -85,14 +88,21 @@ func violated(request any, err error) error {
 		}
 		return invalid
 	}
-	// A duration that is none cannot be compared, and is no violation of a rule.
-	if message, ok := request.(proto.Message); ok {
-		if field := brokenDuration(message.ProtoReflect()); field != "" {
-			return invalidField(field, "is not a valid duration: seconds and nanos must have the same sign, and nanos be less than "+
-				"a second")
-		}
-	}
 	return err
+}
+
+// durationsValid refuses durations whose parts contradict each other: the rules
+// of the contract compare them as if they did not, and let them pass.
+func durationsValid(request any) error {
+	message, ok := request.(proto.Message)
+	if !ok {
+		return nil
+	}
+	if field := brokenDuration(message.ProtoReflect()); field != "" {
+		return invalidField(field, "is not a valid duration: seconds and nanos must have the same sign, and nanos be less than "+
+			"a second")
+	}
+	return nil
 }
 
 // brokenDuration returns the path of the first field that is not a valid

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -139,8 +140,12 @@ func TestCancelOnDisconnect(t *testing.T) {
 			}
 		}, 0, true},
 		{"client cancels within the drain delay", true, func(t *testing.T, f *fixture, _ *grpc.ClientConn, cancel context.CancelFunc) {
+			f.server.SetServing(true)
 			f.stop()
-			until(t, "draining", func() bool { return !servingNow(t, f) })
+			synctest.Wait()
+			if servingNow(t, f) || f.server.isEnding() {
+				t.Error("the server is not within its drain delay")
+			}
 			cancel()
 		}, 0, true},
 		{"server drains", true, func(_ *testing.T, f *fixture, _ *grpc.ClientConn, _ context.CancelFunc) { f.stop() }, 0, false},
@@ -161,53 +166,49 @@ func TestCancelOnDisconnect(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			over := make(chan struct{}, 8)
-			f := serve(t, func(config *Config) {
-				config.SendTimeout = 300 * time.Millisecond
-				config.Observe = func(_ context.Context, call Call) {
-					if call.Method == understudyv1.SyncService_RunSync_FullMethodName {
-						over <- struct{}{}
+			synctest.Test(t, func(t *testing.T) {
+				over := make(chan struct{}, 1)
+				f := serve(t, func(config *Config) {
+					config.DrainDelay = time.Minute
+					config.Observe = func(_ context.Context, call Call) {
+						if call.Method == understudyv1.SyncService_RunSync_FullMethodName {
+							over <- struct{}{}
+						}
 					}
+				})
+				var cancelled atomic.Int32
+				f.engine.cancel = func(ctx context.Context, name string) (*understudyv1.Sync, error) {
+					if name != syncA || ctx.Err() != nil {
+						t.Errorf("Cancel(%v, %q)", ctx.Err(), name)
+					}
+					if cancelled.Add(1) == 1 {
+						return nil, &port.StorageError{Err: io.ErrUnexpectedEOF} // it is tried again
+					}
+					return &understudyv1.Sync{Name: syncA}, nil
 				}
-				if c.name == "client cancels within the drain delay" {
-					config.DrainDelay = time.Hour
-				}
-			})
-			var cancelled atomic.Int32
-			f.engine.cancel = func(ctx context.Context, name string) (*understudyv1.Sync, error) {
-				if name != syncA || ctx.Err() != nil {
-					t.Errorf("Cancel(%v, %q)", ctx.Err(), name)
-				}
-				if cancelled.Add(1) == 1 {
-					return nil, &port.StorageError{Err: io.ErrUnexpectedEOF} // it is tried again
-				}
-				return &understudyv1.Sync{Name: syncA}, nil
-			}
-			conn := f.dial(t, grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10))
-			defer conn.Close()
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			if c.deadline > 0 {
-				ctx, cancel = context.WithTimeout(ctx, c.deadline)
+				conn := f.dial(t, grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10))
+				defer conn.Close()
+				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-			}
-			stream, err := understudyv1.NewSyncServiceClient(conn).RunSync(ctx, &understudyv1.RunSyncRequest{
-				Parent: contoso, CancelOnDisconnect: c.flag,
+				if c.deadline > 0 {
+					ctx, cancel = context.WithTimeout(ctx, c.deadline)
+					defer cancel()
+				}
+				stream, err := understudyv1.NewSyncServiceClient(conn).RunSync(ctx, &understudyv1.RunSyncRequest{
+					Parent: contoso, CancelOnDisconnect: c.flag,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := stream.Recv(); err != nil {
+					t.Fatal(err)
+				}
+				c.leave(t, f, conn, cancel)
+				<-over
+				if got := cancelled.Load() == 2; got != c.want || (!c.want && cancelled.Load() != 0) {
+					t.Errorf("cancelled %d times, want cancelled: %v", cancelled.Load(), c.want)
+				}
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := stream.Recv(); err != nil {
-				t.Fatal(err)
-			}
-			c.leave(t, f, conn, cancel)
-			<-over
-			if got := cancelled.Load() == 2; got != c.want || (!c.want && cancelled.Load() != 0) {
-				t.Errorf("cancelled %d times, want cancelled: %v", cancelled.Load(), c.want)
-			}
-			if c.name == "client cancels within the drain delay" {
-				f.server.config.Logger.Info("the delay is longer than the test")
-			}
 		})
 	}
 }

@@ -111,7 +111,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		err = s.grpc.Serve(listener)
+		// Stopped before it began: nothing was lost.
+		if err = s.grpc.Serve(listener); errors.Is(err, grpc.ErrServerStopped) {
+			err = nil
+		}
 	}()
 	select {
 	case <-over:
