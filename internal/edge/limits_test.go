@@ -26,9 +26,9 @@ func hugeFailure() *understudyv1.AuthFailure {
 		Message:                        "User authentication failed - " + strings.Repeat("ü", 5000),
 		HelpUri:                        "https://help.example/" + strings.Repeat("x", 3000),
 		ProviderErrorCode:              "AADSTS53003",
-		AffectedConfigurationTypeCount: 400,
+		AffectedConfigurationTypeCount: 1000,
 	}
-	for range 400 {
+	for range 1000 {
 		failure.MissingPermissions = append(failure.MissingPermissions, strings.Repeat("Policy.Read.All", 10))
 		failure.AffectedConfigurationTypes = append(failure.AffectedConfigurationTypes, "entra/"+strings.Repeat("x", 50))
 	}
@@ -86,13 +86,13 @@ func TestAHugeStatusIsHeldWithinTheLimits(t *testing.T) {
 	small := detail[*understudyv1.AuthFailure](err)
 	switch {
 	case small.GetReason() != failure.GetReason(), small.GetProviderErrorCode() != "AADSTS53003",
-		small.GetAffectedConfigurationTypeCount() != 400, !strings.HasPrefix(small.GetMessage(), "User authentication failed - "):
+		small.GetAffectedConfigurationTypeCount() != 1000, !strings.HasPrefix(small.GetMessage(), "User authentication failed - "):
 		t.Errorf("lost of the failure: %v", small)
 	case len(small.GetAffectedConfigurationTypes()) != 0:
 		t.Error("the affected types are in the status")
 	case small.GetHelpUri() != "":
 		t.Errorf("half an address: %q", small.GetHelpUri())
-	case len(failure.GetAffectedConfigurationTypes()) != 400:
+	case len(failure.GetAffectedConfigurationTypes()) != 1000:
 		t.Error("the original was changed")
 	}
 	if first, ok := got.Details()[0].(*errdetails.ErrorInfo); !ok {

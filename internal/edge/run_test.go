@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/engine"
@@ -68,9 +70,27 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// statusOfSync is the error of a sync as the engine writes it.
+func statusOfSync(
+	t testing.TB, code codes.Code, reason understudyv1.ErrorReason, details ...proto.Message,
+) *rpcstatus.Status {
+	t.Helper()
+	s := &rpcstatus.Status{Code: int32(code), Message: "The sync failed. The previous backup is unchanged."}
+	info := &errdetails.ErrorInfo{Reason: reason.String(), Domain: errorDomain, Metadata: map[string]string{"sync": syncA}}
+	for _, detail := range append([]proto.Message{info}, details...) {
+		packed, err := anypb.New(detail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Details = append(s.Details, packed)
+	}
+	return s
+}
+
 // RunSync ends as its sync did, after `finished`; WatchSync ends OK.
 func TestEndings(t *testing.T) {
-	failed := &rpcstatus.Status{Code: int32(codes.FailedPrecondition), Message: "no access"}
+	failed := statusOfSync(t, codes.FailedPrecondition, understudyv1.ErrorReason_ERROR_REASON_BACKUP_FAILED)
+	cancelled := statusOfSync(t, codes.Canceled, understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED)
 	for _, c := range []struct {
 		name  string
 		state understudyv1.SyncState
@@ -81,7 +101,11 @@ func TestEndings(t *testing.T) {
 		{"partially", understudyv1.SyncState_SYNC_STATE_PARTIALLY_SUCCEEDED, nil, codes.OK},
 		{"failed", understudyv1.SyncState_SYNC_STATE_FAILED, failed, codes.FailedPrecondition},
 		{"failed without an error", understudyv1.SyncState_SYNC_STATE_FAILED, nil, codes.Internal},
-		{"cancelled", understudyv1.SyncState_SYNC_STATE_CANCELLED, &rpcstatus.Status{Code: int32(codes.Canceled)}, codes.Canceled},
+		{
+			"failed without a reason", understudyv1.SyncState_SYNC_STATE_FAILED,
+			&rpcstatus.Status{Code: int32(codes.FailedPrecondition), Message: "no access"}, codes.Internal,
+		},
+		{"cancelled", understudyv1.SyncState_SYNC_STATE_CANCELLED, cancelled, codes.Canceled},
 		{"cancelled without an error", understudyv1.SyncState_SYNC_STATE_CANCELLED, nil, codes.Canceled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -102,6 +126,9 @@ func TestEndings(t *testing.T) {
 			}
 			if !sawFinished || status.Code(err) != c.code {
 				t.Errorf("finished %v, %v", sawFinished, err)
+			}
+			if c.code != codes.OK && reason(err) == "" {
+				t.Error("no reason")
 			}
 			if c.code == codes.Canceled && c.err == nil && detail[*errdetails.ErrorInfo](err).GetMetadata()["sync"] != syncA {
 				t.Errorf("details %v", status.Convert(err).Details())

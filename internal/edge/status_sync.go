@@ -22,12 +22,18 @@ func (m *mapper) syncStatus(ctx context.Context, ended *syncError) *status.Statu
 		return m.internal(ctx, errors.New("a sync that failed has no error"))
 	}
 	details := make([]proto.Message, 0, len(ended.status.GetDetails()))
+	reasoned := false
 	for _, packed := range ended.status.GetDetails() {
 		// What this version cannot read, it does not send: it could not hold it
 		// within the limits.
 		if detail, err := packed.UnmarshalNew(); err == nil {
 			details = append(details, detail)
+			info, ok := detail.(*errdetails.ErrorInfo)
+			reasoned = reasoned || ok && info.GetReason() != ""
 		}
+	}
+	if !reasoned {
+		return m.internal(ctx, errors.New("the error of a sync has no reason"))
 	}
 	return newStatus(code, ended.status.GetMessage(), details...)
 }

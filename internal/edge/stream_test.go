@@ -17,7 +17,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
-	"pgregory.net/rapid"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/port"
@@ -51,40 +50,6 @@ func finishedLog(f *fixture) {
 		f.journal.append(durable(fmt.Sprintf("entra/t%d", i)))
 	}
 	f.journal.append(finished(understudyv1.SyncState_SYNC_STATE_SUCCEEDED))
-}
-
-// A stream that is cut after any number of messages, and resumed with the
-// greatest sequence, as often as one likes, gives the log: each event once.
-func TestResumeAfterEveryMessage(t *testing.T) {
-	f := serve(t)
-	finishedLog(f)
-	rapid.Check(t, func(t *rapid.T) {
-		var log []int64
-		after, over := int64(0), false
-		for range 30 {
-			events, err := watch(context.Background(), t, f, after, rapid.IntRange(1, 7).Draw(t, "messages"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if events[0].GetCurrentState() == nil || events[0].GetSequence() != after {
-				t.Fatalf("first: %v", events[0])
-			}
-			for _, event := range events[1:] {
-				if event.GetSequence() != after+1 {
-					t.Fatalf("%d came after %d", event.GetSequence(), after)
-				}
-				after++
-				log = append(log, after)
-				over = over || event.GetFinished() != nil
-			}
-			if over {
-				break
-			}
-		}
-		if over && len(log) != 5 {
-			t.Fatalf("log %v", log)
-		}
-	})
 }
 
 // A client that has `finished` and asks again is told that it is over, and OK.
