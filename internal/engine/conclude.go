@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -46,14 +45,36 @@ func (r *run) conclude(sync *understudyv1.Sync, snapshot *understudyv1.Snapshot,
 }
 
 // ending returns the state of a sync that came to its commit, and why it is not
-// SUCCEEDED. Causes add up.
+// SUCCEEDED.
 func (r *run) ending(snapshot *understudyv1.Snapshot) (understudyv1.SyncState, []understudyv1.PartialCause) {
-	var causes []understudyv1.PartialCause
-	if _, failure := r.user.current(); failure != nil {
-		causes = append(causes, understudyv1.PartialCause_PARTIAL_CAUSE_USER_AUTHENTICATION_FAILED)
-	}
+	_, userFailure := r.user.current()
+	_, servicePrincipalFailure := r.servicePrincipal.current()
+	r.mu.Lock()
+	outlasted := r.outlasted
+	r.mu.Unlock()
+	return endingOf(course{
+		results:              r.sortedResults(),
+		userFailed:           userFailure != nil,
+		servicePrincipalLost: servicePrincipalFailure != nil,
+		outlasted:            outlasted,
+		snapshot:             snapshot,
+	})
+}
+
+// course is what decides how a sync ends that came to its commit.
+type course struct {
+	results                          []*understudyv1.ConfigurationResult
+	userFailed, servicePrincipalLost bool
+	// outlasted says that the time limit ended the user's sign-in.
+	outlasted bool
+	// snapshot is nil before the commit, and after a dry run.
+	snapshot *understudyv1.Snapshot
+}
+
+// endingOf is the table of endings, from the commit on. Causes add up.
+func endingOf(c course) (understudyv1.SyncState, []understudyv1.PartialCause) {
 	var failed, interrupted bool
-	for _, result := range r.sortedResults() {
+	for _, result := range c.results {
 		switch result.GetOutcome() {
 		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED,
 			understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
@@ -64,28 +85,21 @@ func (r *run) ending(snapshot *understudyv1.Snapshot) (understudyv1.SyncState, [
 			}
 		}
 	}
-	if failed {
-		causes = append(causes, understudyv1.PartialCause_PARTIAL_CAUSE_CONFIGURATIONS_FAILED)
+	var causes []understudyv1.PartialCause
+	add := func(applies bool, cause understudyv1.PartialCause) {
+		if applies {
+			causes = append(causes, cause)
+		}
 	}
-	if _, failure := r.servicePrincipal.current(); failure != nil {
-		causes = append(causes, understudyv1.PartialCause_PARTIAL_CAUSE_SERVICE_PRINCIPAL_LOST)
-	}
-	if interrupted || r.signInOutlastedSync() {
-		causes = append(causes, understudyv1.PartialCause_PARTIAL_CAUSE_TIMED_OUT)
-	}
-	if snapshot.GetPushState() == understudyv1.PushState_PUSH_STATE_FAILED {
-		causes = append(causes, understudyv1.PartialCause_PARTIAL_CAUSE_PUSH_FAILED)
-	}
+	add(c.userFailed, understudyv1.PartialCause_PARTIAL_CAUSE_USER_AUTHENTICATION_FAILED)
+	add(failed, understudyv1.PartialCause_PARTIAL_CAUSE_CONFIGURATIONS_FAILED)
+	add(c.servicePrincipalLost, understudyv1.PartialCause_PARTIAL_CAUSE_SERVICE_PRINCIPAL_LOST)
+	add(interrupted || c.outlasted, understudyv1.PartialCause_PARTIAL_CAUSE_TIMED_OUT)
+	add(c.snapshot.GetPushState() == understudyv1.PushState_PUSH_STATE_FAILED, understudyv1.PartialCause_PARTIAL_CAUSE_PUSH_FAILED)
 	if len(causes) > 0 {
 		return understudyv1.SyncState_SYNC_STATE_PARTIALLY_SUCCEEDED, causes
 	}
 	return understudyv1.SyncState_SYNC_STATE_SUCCEEDED, nil
-}
-
-// signInOutlastedSync says whether the time limit ended the user's sign-in.
-func (r *run) signInOutlastedSync() bool {
-	state, _ := r.user.current()
-	return state == understudyv1.IdentityState_IDENTITY_STATE_FAILED && errors.Is(context.Cause(r.readCtx), errTimeLimit)
 }
 
 // failure returns the state and the error of a sync that committed nothing.
@@ -96,9 +110,7 @@ func (r *run) failure(err error) (understudyv1.SyncState, *rpcstatus.Status) {
 	)
 	switch {
 	case errors.Is(err, errCancelled):
-		return understudyv1.SyncState_SYNC_STATE_CANCELLED, newStatus(code.Code_CANCELLED,
-			understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED,
-			"The sync was cancelled. The previous backup is unchanged.", map[string]string{"sync": r.name})
+		return understudyv1.SyncState_SYNC_STATE_CANCELLED, cancelledStatus(r.name)
 	case errors.Is(err, errShutdown):
 		return understudyv1.SyncState_SYNC_STATE_FAILED, interruptedStatus(r.name)
 	case errors.As(err, &lost):
@@ -122,12 +134,6 @@ func (r *run) failure(err error) (understudyv1.SyncState, *rpcstatus.Status) {
 	return understudyv1.SyncState_SYNC_STATE_FAILED, newStatus(code.Code_INTERNAL, understudyv1.ErrorReason_ERROR_REASON_INTERNAL,
 		"The sync failed by a bug of this service; its log has the details under the error id. The previous backup is unchanged.",
 		map[string]string{"errorId": id})
-}
-
-// interruptedStatus is the error of a sync whose server stopped.
-func interruptedStatus(name string) *rpcstatus.Status {
-	return newStatus(code.Code_ABORTED, understudyv1.ErrorReason_ERROR_REASON_SYNC_INTERRUPTED,
-		"The server stopped while the sync ran. Sync again. The previous backup is unchanged.", map[string]string{"sync": name})
 }
 
 // pushStatus is the error of a push. Text of the remote stays in the log.

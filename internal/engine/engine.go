@@ -44,6 +44,9 @@ type Engine struct {
 	running map[string]*run
 	// cancelled are syncs that were cancelled between the queue and their run.
 	cancelled map[string]bool
+	// unended are syncs that nobody runs and whose end could not be recorded yet,
+	// each with the error that it ends with.
+	unended map[string]*rpcstatus.Status
 }
 
 var _ Service = (*Engine)(nil)
@@ -63,6 +66,7 @@ func New(config Config) (*Engine, error) {
 		queue:       newQueue(orDefault(config.MaxQueuedSyncs, 1000)),
 		running:     make(map[string]*run),
 		cancelled:   make(map[string]bool),
+		unended:     make(map[string]*rpcstatus.Status),
 	}
 	if e.logger == nil {
 		e.logger = slog.New(slog.DiscardHandler)
@@ -88,75 +92,42 @@ func (e *Engine) Run(ctx context.Context) error {
 				if err != nil {
 					return
 				}
-				e.perform(ctx, name)
+				e.attend(ctx, name)
 			}
 		})
 	}
 	work.Go(func() { e.showQueue(ctx) })
+	work.Go(func() { e.endRest(ctx) })
 	work.Wait()
 	return nil
 }
 
-// Recover ends or takes up every sync that an earlier process left unfinished.
-// Call it once, before Run: afterwards no tenant is locked by a sync that nobody
-// runs.
-func (e *Engine) Recover(ctx context.Context) error {
-	syncs, err := e.syncs.Unfinished(ctx)
-	if err != nil {
-		return fmt.Errorf("finding unfinished syncs: %w", err)
-	}
-	for _, s := range syncs {
-		if s.GetState() == understudyv1.SyncState_SYNC_STATE_PENDING {
-			e.queue.restore(s.GetName())
-			continue
-		}
-		if err := e.endInterrupted(ctx, s.GetName()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// endInterrupted ends a sync whose process was killed. What it read is gone; what
-// it committed is not.
-func (e *Engine) endInterrupted(ctx context.Context, name string) error {
-	log, err := e.syncs.Open(ctx, name)
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", name, err)
-	}
-	e.logger.Warn("a sync was interrupted by the end of the process and is ended", "sync", name)
-	return e.end(ctx, log, understudyv1.SyncState_SYNC_STATE_FAILED, interruptedStatus(name))
-}
-
-// end finishes a sync that does not run.
-func (e *Engine) end(ctx context.Context, log port.Log, state understudyv1.SyncState, status *rpcstatus.Status) error {
-	events := &recorder{log: log, fail: func(error) {}}
-	return events.finish(ctx, func(sync *understudyv1.Sync) {
-		sync.State, sync.Error = state, status
-	})
-}
-
-// perform carries one queued sync out.
-func (e *Engine) perform(ctx context.Context, name string) {
-	logger := e.logger.With("sync", name)
-	log, err := e.syncs.Open(ctx, name)
-	if err != nil {
-		logger.Error("a queued sync could not be opened", "error", err)
-		return
-	}
-	r, status := e.prepare(ctx, log, logger)
-	if status != nil {
-		err = e.end(context.WithoutCancel(ctx), log, understudyv1.SyncState_SYNC_STATE_FAILED, status)
-	} else {
-		err = r.perform()
-	}
+// attend carries one queued sync out. When its end cannot be recorded it is left
+// to endRest.
+func (e *Engine) attend(ctx context.Context, name string) {
+	err := recovering(func() error { return e.perform(ctx, name) })
 	e.mu.Lock()
 	delete(e.running, name)
 	delete(e.cancelled, name)
 	e.mu.Unlock()
 	if err != nil {
-		logger.Error("the end of a sync could not be recorded; it is ended when the server starts again", "error", err)
+		e.logger.Error("the end of a sync could not be recorded, and will be tried again", "sync", name, "error", err)
+		e.endLater(name, unrecordedStatus(name))
 	}
+}
+
+// perform carries one queued sync out, up to and including `finished`. An error
+// says that it has none.
+func (e *Engine) perform(ctx context.Context, name string) error {
+	log, err := e.syncs.Open(ctx, name)
+	if err != nil {
+		return fmt.Errorf("opening a queued sync: %w", err)
+	}
+	r, status := e.prepare(ctx, log, e.logger.With("sync", name))
+	if status != nil {
+		return e.end(context.WithoutCancel(ctx), log, understudyv1.SyncState_SYNC_STATE_FAILED, status)
+	}
+	return r.perform()
 }
 
 // prepare makes a run of a queued sync. The status says why it cannot run: the
@@ -177,7 +148,7 @@ func (e *Engine) prepare(ctx context.Context, log port.Log, logger *slog.Logger)
 	}
 	r := &run{
 		engine: e, tenant: tenant, name: name, log: log, plan: plan, spec: s.GetSpec(), logger: logger,
-		unread: planTypes(plan), reading: make(map[string]bool),
+		unread: readers(plan), reading: make(map[string]bool),
 	}
 	// The server's end interrupts a sync with a cause of its own.
 	r.ctx, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))

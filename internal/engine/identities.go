@@ -31,8 +31,11 @@ func (r *run) signIn(who *actor, options port.SignInOptions) error {
 		return err
 	case r.ctx.Err() != nil:
 		return nil
-	case r.readCtx.Err() != nil:
+	case r.readCtx.Err() != nil && (failure == nil || failure.GetReason() == understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT):
 		// The sync has no more time to wait for this identity.
+		r.mu.Lock()
+		r.outlasted = true
+		r.mu.Unlock()
 		failure = authFailure(who.port.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT))
 	case failure == nil:
 		return fmt.Errorf("signing in: %w", err)
@@ -48,15 +51,9 @@ func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {
 		return nil
 	}
 	fatal := r.fatal(who, started)
-	event := &understudyv1.AuthenticationFailed{
-		Failure:       withAffected(failure, r.affected(who)),
-		ContinuesWith: understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL,
-	}
-	if who == r.servicePrincipal {
-		event.ContinuesWith = understudyv1.Identity_IDENTITY_USER
-	}
-	if fatal {
-		event.ContinuesWith = understudyv1.Identity_IDENTITY_UNSPECIFIED
+	event := &understudyv1.AuthenticationFailed{Failure: withAffected(failure, r.affected(who))}
+	if !fatal {
+		event.ContinuesWith = r.other(who)
 	}
 	err := r.events.record(r.ctx, &understudyv1.SyncEvent{
 		Event: &understudyv1.SyncEvent_AuthenticationFailed{AuthenticationFailed: event},
@@ -68,6 +65,20 @@ func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {
 	}
 	who.release(cause)
 	return err
+}
+
+// other returns the identity that the sync goes on with when it goes on without
+// one; UNSPECIFIED when that is gone too, and only the commit of what is complete
+// is left to do.
+func (r *run) other(who *actor) understudyv1.Identity {
+	other := r.servicePrincipal
+	if who == r.servicePrincipal {
+		other = r.user
+	}
+	if _, failure := other.current(); failure != nil {
+		return understudyv1.Identity_IDENTITY_UNSPECIFIED
+	}
+	return other.identity
 }
 
 // fatal says whether the sync ends when an identity fails: the service principal
@@ -85,8 +96,8 @@ func (r *run) affected(who *actor) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var ids []string
-	for id, t := range r.unread {
-		if t.Reader() == who.identity {
+	for id, reader := range r.unread {
+		if reader == who.identity {
 			ids = append(ids, id)
 		}
 	}
@@ -97,21 +108,16 @@ func (r *run) affected(who *actor) []string {
 // notBackedUpFor returns the types that ended NOT_BACKED_UP for want of an
 // identity, ordered by id; those without a result too.
 func (r *run) notBackedUpFor(who *actor) []string {
-	ids := r.affected(who)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, result := range r.results {
-		if result.GetIdentity() == who.identity &&
-			result.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP {
-			ids = append(ids, result.GetConfigurationType())
-		}
-	}
+	ids := append(r.affected(who), notBackedUpBy(who.identity, r.sortedResults())...)
 	slices.Sort(ids)
 	return ids
 }
 
-// prompt shows a person what to do to sign in.
+// prompt shows a person what to do to sign in, unless the sync is over.
 func (r *run) prompt(prompt *understudyv1.AuthenticationPrompt) {
+	if r.ctx.Err() != nil {
+		return
+	}
 	// A failure is kept by the recorder and ends the sync.
 	_ = r.events.state(r.ctx, &understudyv1.StateChanged{
 		State:            understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION,
@@ -124,11 +130,11 @@ func (r *run) prompt(prompt *understudyv1.AuthenticationPrompt) {
 
 // promptAnswered takes the prompt back, if there was one.
 func (r *run) promptAnswered() error {
-	if r.log.Sync().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION {
-		return nil
-	}
 	r.log.Publish(&understudyv1.SyncEvent{
 		Event: &understudyv1.SyncEvent_AuthenticationPrompt{AuthenticationPrompt: &understudyv1.AuthenticationPrompt{}},
 	})
+	if r.log.Sync().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION {
+		return nil
+	}
 	return r.events.state(context.WithoutCancel(r.ctx), &understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_RUNNING})
 }

@@ -94,6 +94,9 @@ func (r *run) attempt(t *catalog.Type) (attempt, *typeReader, error) {
 			return a, reader, err
 		}
 		who = next
+		r.mu.Lock()
+		r.unread[t.ID] = who.identity
+		r.mu.Unlock()
 	}
 }
 
@@ -131,13 +134,13 @@ func (tr *typeReader) read(who *actor) (attempt, *actor, error) {
 		<-who.ctx.Done() // whoever saw it first has recorded it by then
 		return r.notRead(a, who, err), nil, nil
 	case errors.As(err, &readError):
-		if next := r.instead(readError, who, tr.staged); next != nil {
+		if next := r.instead(readError, who, tr); next != nil {
 			return a, next, nil
 		}
 		tr.refused(&a, readError, who)
 	default:
-		// Neither the tenant nor the network: the staging could not store.
-		return a, nil, &commitError{err}
+		// Neither the tenant nor the network: the staging could not store, or a bug.
+		return a, nil, err
 	}
 	return a, nil, nil
 }
@@ -151,7 +154,7 @@ func (tr *typeReader) sink(item port.Item) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return &commitError{err}
 	}
 	tr.staged++
 	return nil
@@ -178,7 +181,7 @@ func (tr *typeReader) refused(a *attempt, err *port.ReadError, who *actor) {
 		}
 		a.failure = authFailure(who.port.Fail(
 			understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INSUFFICIENT_PERMISSIONS, permissions...))
-		if err.NeedsUser {
+		if err.NeedsUser && who.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL {
 			a.detail = "Microsoft Graph refuses application-only access here: only the user can read it"
 		}
 	}
@@ -206,8 +209,8 @@ func (r *run) notRead(a attempt, who *actor, cause error) attempt {
 
 // instead returns the user when the source says that only the user can read a
 // type, nothing was read yet, and the sync uses the user anyway.
-func (r *run) instead(err *port.ReadError, who *actor, staged int) *actor {
-	if !err.NeedsUser || who == r.user || staged > 0 {
+func (r *run) instead(err *port.ReadError, who *actor, tr *typeReader) *actor {
+	if !err.NeedsUser || who == r.user || tr.staged > 0 || tr.rejected != "" {
 		return nil
 	}
 	if state, _ := r.user.current(); state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {

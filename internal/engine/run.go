@@ -66,8 +66,10 @@ type run struct {
 	mu sync.Mutex
 	// cancelled is set before committing, or never.
 	cancelled, committing bool
-	// unread are the selected types without a result.
-	unread  map[string]*catalog.Type
+	// outlasted says that the time limit ended the user's sign-in.
+	outlasted bool
+	// unread are the selected types without a result, and who reads them.
+	unread  map[string]understudyv1.Identity
 	results []*understudyv1.ConfigurationResult
 	reading map[string]bool
 }
@@ -85,9 +87,13 @@ func (r *run) perform() error {
 	})
 	r.mu.Lock()
 	r.committing = true // what is over cannot be cancelled
+	cancelled := r.cancelled
 	r.mu.Unlock()
 	if err != nil {
 		r.logger.Warn("sync ends without a commit", "cause", err)
+		if cancelled {
+			err = errCancelled // whoever cancelled it was told so, whatever else happened
+		}
 	}
 	return r.events.finish(r.ctx, func(sync *understudyv1.Sync) { r.conclude(sync, snapshot, err) })
 }
@@ -161,7 +167,11 @@ func (r *run) read() error {
 	}
 	var progress sync.WaitGroup
 	done := make(chan struct{})
-	progress.Go(func() { r.showProgress(done) })
+	progress.Go(func() {
+		if err := recovering(func() error { r.showProgress(done); return nil }); err != nil {
+			r.cancel(err)
+		}
+	})
 	work.Wait()
 	close(done)
 	progress.Wait()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -12,7 +13,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
-	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
 )
 
@@ -49,7 +49,7 @@ func (e *Engine) Retry(ctx context.Context, request RetryRequest) (*understudyv1
 	if spec == nil {
 		spec = &understudyv1.SyncSpec{}
 	}
-	spec.ConfigurationTypes = types
+	spec.ConfigurationTypes, spec.AcceptCollapse = types, e.known(spec.GetAcceptCollapse())
 	spec.Comment = request.Comment
 	if request.Policy != understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_UNSPECIFIED {
 		spec.AuthenticationPolicy = request.Policy
@@ -80,7 +80,10 @@ func (e *Engine) left(ctx context.Context, sync *understudyv1.Sync) ([]string, e
 			return nil, err
 		}
 		if started := event.GetStarted(); started != nil && !committed {
-			return e.known(started.GetConfigurationTypes()), nil
+			if types = e.known(started.GetConfigurationTypes()); len(types) == 0 {
+				return nil, nothing
+			}
+			return types, nil
 		}
 		result := event.GetConfigurationCompleted().GetResult()
 		switch result.GetOutcome() {
@@ -165,19 +168,24 @@ func (e *Engine) Cancel(ctx context.Context, name string) (*understudyv1.Sync, e
 		return nil, &port.SyncFinishedError{Sync: name, State: state}
 	}
 	if e.queue.remove(name) {
-		log, err := e.syncs.Open(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		err = e.end(context.WithoutCancel(ctx), log, understudyv1.SyncState_SYNC_STATE_CANCELLED, newStatus(
-			code.Code_CANCELLED, understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED,
-			"The sync was cancelled before it began. The previous backup is unchanged.", map[string]string{"sync": name}))
-		if err != nil {
+		if err := e.cancelQueued(ctx, name); err != nil {
+			e.queue.restore(name) // or its tenant would wait for a sync that nobody runs
 			return nil, err
 		}
 		return e.syncs.Get(ctx, name)
 	}
 	return e.cancelRunning(ctx, name)
+}
+
+// cancelQueued ends a sync that was taken out of the queue.
+func (e *Engine) cancelQueued(ctx context.Context, name string) error {
+	log, err := e.syncs.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	return e.end(context.WithoutCancel(ctx), log, understudyv1.SyncState_SYNC_STATE_CANCELLED, newStatus(
+		code.Code_CANCELLED, understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED,
+		"The sync was cancelled before it began. The previous backup is unchanged.", map[string]string{"sync": name}))
 }
 
 // cancelRunning cancels a sync that a worker has, or is about to have.
@@ -195,6 +203,8 @@ func (e *Engine) cancelRunning(ctx context.Context, name string) (*understudyv1.
 			return nil, err
 		}
 		began = !cancelled
+	} else if err := e.announceCancel(ctx, name); err != nil {
+		return nil, err
 	}
 	sync, err := e.syncs.Get(ctx, name)
 	if err != nil {
@@ -210,6 +220,24 @@ func (e *Engine) cancelRunning(ctx context.Context, name string) (*understudyv1.
 		return nil, &port.SyncFinishedError{Sync: name, State: sync.GetState()}
 	}
 	return sync, nil
+}
+
+// announceCancel records that a sync is being cancelled that nobody runs yet, or
+// any more: whoever takes it, or ends it, sees that.
+func (e *Engine) announceCancel(ctx context.Context, name string) error {
+	log, err := e.syncs.Open(ctx, name)
+	if fenced := (*port.FencedError)(nil); errors.As(err, &fenced) {
+		return nil // it finished meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	events := &recorder{log: log, fail: func(error) {}}
+	err = events.state(ctx, &understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_CANCELLING})
+	if fenced := (*port.FencedError)(nil); errors.As(err, &fenced) {
+		return nil
+	}
+	return err
 }
 
 // Changes implements [Service].
@@ -236,11 +264,11 @@ func (e *Engine) Changes(ctx context.Context, name, configurationType string) it
 	}
 }
 
-// planTypes returns the types of a plan by id.
-func planTypes(p *plan) map[string]*catalog.Type {
-	types := make(map[string]*catalog.Type, len(p.types))
+// readers returns who reads the types of a plan, by id.
+func readers(p *plan) map[string]understudyv1.Identity {
+	identities := make(map[string]understudyv1.Identity, len(p.types))
 	for _, t := range p.types {
-		types[t.ID] = t
+		identities[t.ID] = t.Reader()
 	}
-	return types
+	return identities
 }
