@@ -15,6 +15,9 @@ import (
 // cli is the command line.
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	Help    helpCommand    `cmd:"" help:"Explain a reason, an error or an AADSTS code: what is safe, who mends it, and how."`
+	Catalog catalogCommand `cmd:"" help:"List the configuration types, and the permissions to grant for them."`
 }
 
 // Exit codes of the commands.
@@ -29,6 +32,12 @@ const (
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+}
+
+// complain writes one line for people. When even that fails there is nobody left to
+// tell; the exit code says the rest.
+func (s streams) complain(message string) {
+	_, _ = fmt.Fprintln(s.err, "understudy:", message)
 }
 
 // exitError ends the program with a code, after its message when it has one.
@@ -67,12 +76,12 @@ func runContext(ctx context.Context, args []string, std streams) (code int) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {
-		fmt.Fprintln(std.err, "understudy:", err)
+		std.complain(err.Error())
 		return exitFailed
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(std.err, "understudy: %s. Try: understudy --help\n", err)
+		std.complain(err.Error() + ". Try: understudy --help")
 		return exitUsage
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
@@ -84,10 +93,10 @@ func runContext(ctx context.Context, args []string, std streams) (code int) {
 		return exitOK
 	case errors.As(err, &exit):
 		if exit.message != "" {
-			fmt.Fprintln(std.err, "understudy:", exit.message)
+			std.complain(exit.message)
 		}
 		return exit.code
 	}
-	fmt.Fprintln(std.err, "understudy:", err)
+	std.complain(err.Error())
 	return exitFailed
 }

@@ -66,12 +66,15 @@ func Section(page, heading string) (string, bool) {
 	return "## " + heading + "\n" + strings.TrimRight(body, "\n") + "\n", true
 }
 
-// Summary returns what a page or section says first, below its heading, in one
-// line.
+// Summary returns the first sentence of a page or section, in one line.
 func Summary(text string) string {
 	_, rest, _ := strings.Cut(text, "\n\n")
 	paragraph, _, _ := strings.Cut(rest, "\n\n")
-	return strings.Join(strings.Fields(paragraph), " ")
+	sentence, _, more := strings.Cut(strings.Join(strings.Fields(paragraph), " "), ". ")
+	if more {
+		sentence += "."
+	}
+	return sentence
 }
 
 // CodePage returns the name of the page that an AADSTS code leads to. The code is
