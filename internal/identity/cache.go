@@ -2,17 +2,16 @@ package identity
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/cache"
 	"golang.org/x/crypto/nacl/secretbox"
@@ -20,11 +19,16 @@ import (
 
 // tokenCache keeps the sign-in of one user of one tenant and client on the disk,
 // encrypted. Access tokens are not kept: they are short-lived, and a sync gets its
-// own.
+// own. It ignores MSAL's partitions: there is one.
 type tokenCache struct {
 	path   string
 	key    [32]byte
 	logger *slog.Logger
+
+	mu sync.Mutex
+	// unsaved is what could not be written: it may hold the only valid refresh
+	// token.
+	unsaved []byte
 }
 
 var _ cache.ExportReplace = (*tokenCache)(nil)
@@ -32,9 +36,10 @@ var _ cache.ExportReplace = (*tokenCache)(nil)
 // magic begins a file: the form, then the id of the key.
 const magic = "understudy-token-1:"
 
-func newTokenCache(directory string, key [32]byte, logger *slog.Logger, owner ...string) *tokenCache {
+// cachePath returns where an owner's files are, without what they end in.
+func cachePath(directory string, owner ...string) string {
 	name := sha256.Sum256([]byte(strings.Join(owner, "\x00")))
-	return &tokenCache{path: filepath.Join(directory, hex.EncodeToString(name[:16])+".token"), key: key, logger: logger}
+	return filepath.Join(directory, hex.EncodeToString(name[:16]))
 }
 
 func keyID(key [32]byte) string {
@@ -42,41 +47,66 @@ func keyID(key [32]byte) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// Replace implements MSAL's cache. A cache that cannot be read is put aside: the
-// user signs in again.
+// Replace implements MSAL's cache: it replaces all that MSAL remembers. A cache
+// that cannot be read is put aside, and the user signs in again.
 func (c *tokenCache) Replace(_ context.Context, into cache.Unmarshaler, _ cache.ReplaceHints) error {
-	content, err := os.ReadFile(c.path)
-	if errors.Is(err, os.ErrNotExist) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	content, err := c.load()
+	if err == nil && into.Unmarshal(content) == nil {
 		return nil
 	}
-	if err == nil {
-		if content, err = c.open(content); err == nil {
-			err = into.Unmarshal(content)
-		}
+	c.logger.Warn("a cached sign-in cannot be read and is put aside", "file", filepath.Base(c.path))
+	if err := os.Rename(c.path, c.path+".unreadable"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		c.logger.Warn("putting it aside failed", "error", err)
 	}
+	c.unsaved = nil
+	return into.Unmarshal([]byte("{}"))
+}
+
+// load returns the sign-in, or an empty one. It fails when the file is not one of
+// ours. The caller holds mu.
+func (c *tokenCache) load() ([]byte, error) {
+	if c.unsaved != nil {
+		content := c.unsaved
+		c.store(content)
+		return content, nil
+	}
+	sealed, err := os.ReadFile(c.path)
 	if err != nil {
-		c.logger.Warn("a cached sign-in cannot be read and is put aside", "file", filepath.Base(c.path))
-		if err := os.Rename(c.path, c.path+".unreadable"); err != nil {
-			c.logger.Warn("putting it aside failed", "error", err)
+		if !errors.Is(err, os.ErrNotExist) {
+			c.logger.Error("a cached sign-in cannot be opened", "error", err)
 		}
+		return []byte("{}"), nil
 	}
-	return nil
+	return c.open(sealed)
 }
 
 // Export implements MSAL's cache. A failure is logged and not returned: MSAL would
-// lose the token that it has just got.
+// lose the token that it has just got. What cannot be written stays in memory.
 func (c *tokenCache) Export(_ context.Context, from cache.Marshaler, _ cache.ExportHints) error {
 	content, err := from.Marshal()
 	if err == nil {
 		content, err = withoutAccessTokens(content)
 	}
-	if err == nil {
-		err = c.write(content)
-	}
 	if err != nil {
-		c.logger.Error("the sign-in could not be stored; the user will have to sign in again", "file", filepath.Base(c.path))
+		c.logger.Error("MSAL's sign-in cannot be read; the user will have to sign in again", "file", filepath.Base(c.path))
+		return nil
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.store(content)
 	return nil
+}
+
+// store writes, or keeps what cannot be written. The caller holds mu.
+func (c *tokenCache) store(content []byte) {
+	err := c.write(content)
+	c.unsaved = nil
+	if err != nil {
+		c.unsaved = content
+		c.logger.Error("the sign-in could not be stored: after a restart the user will have to sign in again", "error", err)
+	}
 }
 
 func withoutAccessTokens(content []byte) ([]byte, error) {
@@ -113,13 +143,17 @@ func (c *tokenCache) open(content []byte) ([]byte, error) {
 
 // forget removes the cached sign-in.
 func (c *tokenCache) forget() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsaved = nil
 	if err := os.Remove(c.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// writeDurably writes a file so that it has its whole content or the one before.
+// writeDurably writes a file with mode 0600 so that it has its whole content or
+// the one before, also after a power cut.
 func writeDurably(path string, content []byte) error {
 	directory := filepath.Dir(path)
 	if err := os.MkdirAll(directory, 0o700); err != nil {
@@ -142,29 +176,4 @@ func writeDurably(path string, content []byte) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// refusedPassword remembers, by a keyed fingerprint, a password that was refused:
-// trying it again would lock the account.
-type refusedPassword struct {
-	path string
-	key  [32]byte
-}
-
-func (r refusedPassword) fingerprint(password string) string {
-	mac := hmac.New(sha256.New, r.key[:])
-	mac.Write([]byte("refused password\x00" + password))
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
-func (r refusedPassword) is(password string) bool {
-	content, err := os.ReadFile(r.path)
-	return err == nil && hmac.Equal(content, []byte(r.fingerprint(password)))
-}
-
-func (r refusedPassword) remember(password string) error {
-	if err := writeDurably(r.path, []byte(r.fingerprint(password))); err != nil {
-		return fmt.Errorf("remembering a refused password: %w", err)
-	}
-	return nil
 }

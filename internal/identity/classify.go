@@ -2,10 +2,10 @@ package identity
 
 import (
 	"context"
-	_ "embed"
+	_ "embed" // for the table
 	"errors"
-	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,16 +16,16 @@ import (
 //go:embed codes.tsv
 var codesTable string
 
-// code is what is known of an AADSTS code.
-type code struct {
+// meaning is what is known of an error.
+type meaning struct {
 	reason    understudyv1.AuthFailureReason
 	actor     understudyv1.RemedyActor
 	retryable bool
 }
 
 // codes parses the table once.
-var codes = sync.OnceValue(func() map[int]code {
-	table := map[int]code{}
+var codes = sync.OnceValue(func() map[int]meaning {
+	table := map[int]meaning{}
 	for line := range strings.Lines(codesTable) {
 		fields := strings.Split(strings.TrimSpace(line), "\t")
 		if strings.HasPrefix(line, "#") || len(fields) != 4 {
@@ -35,7 +35,7 @@ var codes = sync.OnceValue(func() map[int]code {
 		if err != nil {
 			continue // a test proves that there is none
 		}
-		table[n] = code{
+		table[n] = meaning{
 			reason:    understudyv1.AuthFailureReason(understudyv1.AuthFailureReason_value["AUTH_FAILURE_REASON_"+fields[1]]),
 			actor:     actorOf(fields[2]),
 			retryable: fields[3] == "yes",
@@ -45,7 +45,7 @@ var codes = sync.OnceValue(func() map[int]code {
 })
 
 // actorOf says who mends what: owners of applications are the operators of this
-// service.
+// service, and whoever runs an identity provider is an administrator.
 func actorOf(fixer string) understudyv1.RemedyActor {
 	switch {
 	case fixer == "wait" || fixer == "Microsoft":
@@ -60,88 +60,143 @@ func actorOf(fixer string) understudyv1.RemedyActor {
 
 // classify says why a sign-in failed, in layers: each refines what the one before
 // found. A code that nobody listed keeps the reason of the layer before it.
-func classify(ctx context.Context, w who, err error, x *exchange) *Failure {
+func classify(w who, err error, x *exchange) *Failure {
 	var known *Failure
 	if errors.As(err, &known) {
 		return known
 	}
-	v := verdict{
-		reason: understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_PROVIDER_UNAVAILABLE, actor: nobody, retryable: true, exchange: x,
+	if m, ok := local(w, err, x); ok {
+		return w.failure(verdict{meaning: m, answer: x.latest()})
 	}
-	if errors.Is(context.Cause(ctx), errSignInDeadline) {
-		// Nobody signed in, or the service did not answer: it looks the same.
-		v.reason, v.actor, v.retryable = understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT, user, false
-		return w.failure(v)
+	a := x.latest()
+	m := byStatus(a.status)
+	for _, layer := range []func(who, answer) (meaning, bool){byOAuthError, bySuberror, byCode} {
+		if refined, ok := layer(w, a); ok && w.canBe(refined.reason) {
+			m = refined
+		}
 	}
-	x.mu.Lock()
-	status, oauth, suberror, numbers := x.status, x.oauth, x.suberror, x.codes
-	x.mu.Unlock()
+	return w.failure(verdict{meaning: m, answer: a})
+}
 
-	// Transport and HTTP status.
-	set := func(reason understudyv1.AuthFailureReason, actor understudyv1.RemedyActor, retryable bool) {
-		v.reason, v.actor, v.retryable = reason, actor, retryable
-	}
+// local classifies what has no answer of the sign-in service.
+func local(w who, err error, x *exchange) (meaning, bool) {
 	switch {
-	case x.transport || status == 0 || status >= 500 || status == http.StatusRequestTimeout:
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoAnswer), errors.Is(err, errCodeExpired):
+		// Nobody signed in, or the service did not answer: it looks the same.
+		return w.standard(timedOutReason).meaning, true
+	case errors.Is(err, errFederated):
+		return meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_FLOW_BLOCKED, operator, false}, true
+	case errors.Is(err, errForeignHost), !x.wasAsked():
+		return misconfigured, true
+	}
+	return meaning{}, false
+}
+
+const timedOutReason = understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT
+
+var (
+	misconfigured  = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false}
+	unavailable    = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_PROVIDER_UNAVAILABLE, nobody, true}
+	throttled      = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_THROTTLED, nobody, true}
+	signInRequired = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED, user, false}
+	signInTimedOut = meaning{timedOutReason, user, false}
+	signInDeclined = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_DECLINED, user, false}
+	signInExpired  = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_EXPIRED, user, false}
+	consent        = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONSENT_REQUIRED, admin, false}
+	policyBlocks   = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONDITIONAL_ACCESS_BLOCKED, admin, false}
+)
+
+// byStatus is the first layer: whether there was an answer, and its HTTP status.
+func byStatus(status int) meaning {
+	switch {
 	case status == http.StatusTooManyRequests:
-		set(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_THROTTLED, nobody, true)
-	case status >= 400:
-		set(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false)
+		return throttled
+	case status == http.StatusRequestTimeout:
+		return unavailable
+	case status >= 400 && status < 500:
+		return misconfigured
 	}
-	v.retryDelay = x.delay()
-
-	// The OAuth error (RFC 6749, section 5.2; RFC 8628, section 3.5).
-	if found, ok := oauthErrors[oauth]; ok {
-		set(found.reason, found.actor, found.retryable)
-		if w.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL && (oauth == "invalid_grant" || oauth == "interaction_required") {
-			set(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false)
-		}
-	}
-	// The suberror.
-	// https://learn.microsoft.com/entra/msal/dotnet/advanced/exceptions/
-	if found, ok := suberrors[suberror]; ok && w.identity == understudyv1.Identity_IDENTITY_USER {
-		set(found.reason, found.actor, found.retryable)
-	}
-	// The code: the last that is listed is the most special.
-	for _, n := range numbers {
-		if found, ok := codes()[n]; ok {
-			set(found.reason, found.actor, found.retryable)
-			break
-		}
-	}
-	return w.failure(v)
+	return unavailable
 }
 
-var oauthErrors = map[string]code{
-	"interaction_required":    {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED, user, false},
-	"invalid_grant":           {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED, user, false},
-	"login_required":          {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED, user, false},
-	"bad_verification_code":   {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED, user, false},
-	"expired_token":           {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT, user, false},
-	"authorization_pending":   {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT, user, false},
-	"authorization_declined":  {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_DECLINED, user, false},
-	"access_denied":           {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_DECLINED, user, false},
-	"invalid_client":          {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false},
-	"unauthorized_client":     {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false},
-	"invalid_resource":        {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false},
-	"invalid_request":         {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false},
-	"unsupported_grant_type":  {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false},
-	"consent_required":        {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONSENT_REQUIRED, admin, false},
-	"temporarily_unavailable": {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_PROVIDER_UNAVAILABLE, nobody, true},
-	"server_error":            {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_PROVIDER_UNAVAILABLE, nobody, true},
+// oauthErrors are those of RFC 6749 (section 5.2), RFC 8628 (section 3.5), OpenID
+// Connect and Microsoft.
+// https://learn.microsoft.com/entra/identity-platform/reference-error-codes#handling-error-codes-in-your-application
+var oauthErrors = map[string]meaning{
+	"interaction_required":    signInRequired,
+	"invalid_grant":           signInRequired,
+	"login_required":          signInRequired,
+	"bad_verification_code":   signInRequired,
+	"expired_token":           signInTimedOut,
+	"authorization_pending":   signInTimedOut,
+	"slow_down":               signInTimedOut,
+	"authorization_declined":  signInDeclined,
+	"access_denied":           signInDeclined,
+	"invalid_client":          misconfigured,
+	"unauthorized_client":     misconfigured,
+	"invalid_resource":        misconfigured,
+	"invalid_request":         misconfigured,
+	"invalid_scope":           misconfigured,
+	"unsupported_grant_type":  misconfigured,
+	"invalid_instance":        {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_TENANT_NOT_FOUND, operator, false},
+	"invalid_tenant":          {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_TENANT_NOT_FOUND, operator, false},
+	"consent_required":        consent,
+	"temporarily_unavailable": unavailable,
+	"server_error":            unavailable,
 }
 
-var suberrors = map[string]code{
-	"consent_required":      {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONSENT_REQUIRED, admin, false},
-	"user_password_expired": {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CREDENTIAL_EXPIRED, user, false},
-	"token_expired":         {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_EXPIRED, user, false},
-	"bad_token":             {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_EXPIRED, user, false},
-	"message_only":          {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONDITIONAL_ACCESS_BLOCKED, admin, false},
+func byOAuthError(_ who, a answer) (meaning, bool) {
+	m, ok := oauthErrors[a.oauth]
+	if ok && a.status == http.StatusTooManyRequests {
+		return throttled, true // a word like `temporarily_unavailable` says less
+	}
+	return m, ok
+}
+
+// suberrors are those that say more than the OAuth error. `basic_action` and
+// `additional_action` only say that a person can help.
+// https://learn.microsoft.com/entra/msal/dotnet/advanced/exceptions/msal-error-handling
+var suberrors = map[string]meaning{
+	"message_only":                 policyBlocks,
+	"protection_policy_required":   policyBlocks,
+	"consent_required":             consent,
+	"bad_token":                    signInExpired,
+	"token_expired":                signInExpired,
+	"user_password_expired":        {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CREDENTIAL_EXPIRED, user, false},
+	"device_authentication_failed": {understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_DEVICE_NOT_COMPLIANT, admin, false},
+}
+
+func bySuberror(_ who, a answer) (meaning, bool) {
+	m, ok := suberrors[a.suberror]
+	return m, ok
+}
+
+// byCode is the last layer: the first code that is listed.
+func byCode(_ who, a answer) (meaning, bool) {
+	for _, n := range a.codes {
+		if m, ok := codes()[n]; ok {
+			return m, true
+		}
+	}
+	return meaning{}, false
+}
+
+// personal are reasons that only a person can have. When an answer gives one for a
+// service principal, the layer before it knows better.
+var personal = []understudyv1.AuthFailureReason{
+	timedOutReason,
+	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_DECLINED,
+	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED,
+	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_EXPIRED,
+	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_MFA_REQUIRED,
+	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_MFA_ENROLLMENT_REQUIRED,
+}
+
+func (w who) canBe(reason understudyv1.AuthFailureReason) bool {
+	return w.identity == understudyv1.Identity_IDENTITY_USER || !slices.Contains(personal, reason)
 }
 
 // wrongAccount is the failure of a token of another tenant or user.
 func wrongAccount(w who) *Failure {
-	return w.failure(verdict{reason: understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_NOT_FOUND, actor: operator})
+	return w.failure(w.standard(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_NOT_FOUND))
 }
-
-var errSignInDeadline = fmt.Errorf("the sign-in was not completed in time: %w", context.DeadlineExceeded)

@@ -41,24 +41,41 @@ func CloudByName(name string) (Cloud, bool) {
 
 // Check says what is wrong with the addresses of a cloud.
 func (c Cloud) Check() error {
-	for field, address := range map[string]string{"authority": c.Authority, "graph": c.Graph} {
-		u, err := url.Parse(address)
-		if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-			return fmt.Errorf("%s must be an address like https://login.example.com, without a path", field)
-		}
-		if field == "authority" && strings.Contains(u.Host, "token") {
-			// MSAL finds the address for device codes by replacing the word.
-			return errors.New("authority must not have the word \"token\" in its host: MSAL cannot use it")
-		}
+	if err := checkAddress("authority", c.Authority); err != nil {
+		return err
+	}
+	if err := checkAddress("graph", c.Graph); err != nil {
+		return err
+	}
+	if strings.Contains(strings.ToLower(c.Authority), "token") {
+		// MSAL finds the address for device codes by replacing the word.
+		return errors.New("authority must not have the word \"token\" in its host: MSAL cannot use it")
 	}
 	return nil
 }
 
-// builtIn says whether Microsoft runs the cloud: MSAL then may ask for its
-// metadata.
-func (c Cloud) builtIn() bool {
-	known, ok := CloudByName(c.Name)
-	return ok && known.Authority == c.Authority
+func checkAddress(field, address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.Host == "" || address != "https://"+u.Host {
+		return fmt.Errorf("%s must be an address like https://login.example.com, without a path or a slash at its end", field)
+	}
+	return nil
+}
+
+// aliases are other names that Microsoft gives the hosts of its authorities in
+// their metadata.
+// https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
+var aliases = map[string][]string{
+	"login.microsoftonline.com": {"login.microsoft.com", "login.windows.net", "sts.windows.net"},
+	"login.microsoftonline.us":  {"login.usgovcloudapi.net"},
+	"login.chinacloudapi.cn":    {"login.partner.microsoftonline.cn"},
+}
+
+// signInHosts returns the hosts that may be asked for tokens. A password, secret or
+// refresh token goes nowhere else.
+func (c Cloud) signInHosts() []string {
+	host := strings.TrimSuffix(strings.ToLower(strings.TrimPrefix(c.Authority, "https://")), ":443")
+	return append([]string{host}, aliases[host]...)
 }
 
 // NewHTTPClient returns a client for the hosts of a cloud. It follows no redirect:

@@ -51,60 +51,109 @@ type who struct {
 	lost bool
 }
 
-// verdict is what a classification found.
-type verdict struct {
-	reason     understudyv1.AuthFailureReason
-	actor      understudyv1.RemedyActor
-	retryable  bool
-	retryDelay time.Duration
-	exchange   *exchange
-	missing    []string
+// attended says that a person signs in.
+func (w who) attended() bool {
+	return w.method == understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_CACHED_SIGN_IN ||
+		w.method == understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_DEVICE_CODE
 }
 
-func (w who) failure(v verdict) *Failure {
-	f := &understudyv1.AuthFailure{
-		Identity: w.identity, Method: w.method, Reason: v.reason, RemedyActor: v.actor, Retryable: v.retryable,
-		MissingPermissions: v.missing, FailureTime: timestamppb.Now(),
+func (w who) serviceAccount() bool {
+	return w.method == understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_USERNAME_PASSWORD
+}
+
+// verdict is what a classification found.
+type verdict struct {
+	meaning
+	answer  answer
+	missing []string
+}
+
+// standard is the verdict of a reason of which nothing more is known.
+func (w who) standard(reason understudyv1.AuthFailureReason) verdict {
+	m := meaning{reason: reason, actor: sentences[reason].actor, retryable: sentences[reason].actor == nobody}
+	if reason == timedOutReason && w.method != understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_DEVICE_CODE {
+		m.actor, m.retryable = nobody, true // no person was late
 	}
-	if f.GetRemedyActor() == understudyv1.RemedyActor_REMEDY_ACTOR_UNSPECIFIED {
-		f.RemedyActor = sentences[v.reason].actor
+	return verdict{meaning: m}
+}
+
+// minRetryDelay is the least that is told to wait.
+const minRetryDelay = time.Minute
+
+func (w who) failure(v verdict) *Failure {
+	a := v.answer
+	f := &understudyv1.AuthFailure{
+		Identity: w.identity, Method: w.method, Reason: v.reason, RemedyActor: w.actor(v), Retryable: v.retryable,
+		MissingPermissions: v.missing, FailureTime: timestamppb.Now(), Message: w.message(v),
+		OauthError: a.oauth, OauthSuberror: a.suberror, CorrelationId: a.correlation, TraceId: a.trace,
+		ProviderErrorCode: providerCode(a.codes),
 	}
 	if v.retryable {
-		f.RetryDelay = durationpb.New(max(v.retryDelay, time.Minute))
+		f.RetryDelay = durationpb.New(max(a.retryAfter, minRetryDelay))
 	}
 	if w.helpBase != "" {
 		f.HelpUri = strings.TrimSuffix(w.helpBase, "/") + "/" + HelpPage(v.reason)
 	}
-	if x := v.exchange; x != nil {
-		x.mu.Lock()
-		f.OauthError, f.OauthSuberror, f.CorrelationId, f.TraceId = x.oauth, x.suberror, x.correlation, x.trace
-		if len(x.codes) > 0 {
-			f.ProviderErrorCode = fmt.Sprintf("AADSTS%d", x.codes[0])
-		}
-		x.mu.Unlock()
-	}
-	f.Message = w.message(v)
 	return &Failure{f}
+}
+
+// providerCode names the code that decided, or the first when none is listed.
+func providerCode(numbers []int) string {
+	for _, n := range numbers {
+		if _, ok := codes()[n]; ok {
+			return fmt.Sprintf("AADSTS%d", n)
+		}
+	}
+	if len(numbers) > 0 {
+		return fmt.Sprintf("AADSTS%d", numbers[0])
+	}
+	return ""
+}
+
+// actor says who can mend a failure. No person signs in where there is none: what
+// a policy asks of a service account is a matter of the policy, all else of the
+// tenant's definition.
+func (w who) actor(v verdict) understudyv1.RemedyActor {
+	switch {
+	case v.actor == understudyv1.RemedyActor_REMEDY_ACTOR_UNSPECIFIED:
+		return sentences[v.reason].actor
+	case v.actor != user || w.attended():
+		return v.actor
+	}
+	switch v.reason {
+	case understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_MFA_REQUIRED,
+		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_MFA_ENROLLMENT_REQUIRED,
+		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_DEVICE_NOT_COMPLIANT,
+		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONDITIONAL_ACCESS_BLOCKED:
+		return admin
+	}
+	return operator
 }
 
 // message is what a person reads: what failed – why – what to do. What it means
 // for the backup.
 func (w who) message(v verdict) string {
-	s := sentences[v.reason]
-	text := s.text
-	if w.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL && s.servicePrincipal != "" {
-		text = s.servicePrincipal
+	what := "User authentication failed - "
+	meaning := "Configurations requiring user account authentication will not be backed up until the Sync authenticates successfully."
+	if w.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL {
+		what = "Service principal authentication failed - "
+		meaning = "The Sync could not start; the previous backup is unchanged."
+		if w.lost {
+			meaning = "Configurations that were not read by then are not in this backup; their previous backup is unchanged."
+		}
 	}
-	if len(v.missing) > 0 {
-		text = strings.TrimSuffix(text, ".") + ": " + strings.Join(v.missing, ", ") + "."
+	return what + sentences[v.reason].of(w) + named(v.missing) + " " + meaning
+}
+
+// maxNamed is how many permissions a message names.
+const maxNamed = 5
+
+func named(permissions []string) string {
+	switch n := len(permissions); {
+	case n == 0:
+		return ""
+	case n > maxNamed:
+		return fmt.Sprintf(" Missing: %s and %d more.", strings.Join(permissions[:maxNamed], ", "), n-maxNamed)
 	}
-	switch {
-	case w.identity == understudyv1.Identity_IDENTITY_USER:
-		return "User authentication failed - " + text +
-			" Configurations requiring user account authentication will not be backed up until the Sync authenticates successfully."
-	case w.lost:
-		return "Service principal authentication failed - " + text +
-			" Configurations that were not read by then are not in this backup; their previous backup is unchanged."
-	}
-	return "Service principal authentication failed - " + text + " The Sync could not start; the previous backup is unchanged."
+	return " Missing: " + strings.Join(permissions, ", ") + "."
 }

@@ -10,20 +10,25 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
+	"time"
+
+	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/cache"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
 )
 
 // Config is what the identities of a tenant have in common.
 type Config struct {
 	// Tenant is the id in this service: `contoso`.
 	Tenant string
-	// DirectoryID is the id of the tenant's directory.
+	// DirectoryID is the id of the tenant's directory, a UUID.
 	DirectoryID string
 	Cloud       Cloud
 	// HTTPClient is that of [NewHTTPClient].
@@ -38,53 +43,57 @@ type Config struct {
 
 // base is what both identities are made of.
 type base struct {
-	common      Config
-	directoryID string
-	cloud       Cloud
-	http        *http.Client
-	logger      *slog.Logger
-	tokens      *tokens
+	common Config
+	http   *client
+	logger *slog.Logger
+	tokens *tokens
 
-	mu   *sync.Mutex
-	self *who
+	mu   sync.Mutex
+	self who
 }
 
-func newBase(config Config, identity understudyv1.Identity, method understudyv1.AuthenticationMethod) (base, error) {
-	if config.DirectoryID == "" || strings.EqualFold(config.DirectoryID, "common") || strings.EqualFold(config.DirectoryID, "organizations") {
-		return base{}, errors.New("directory_id must be the id of one directory")
+// newBase checks a configuration. The directory must be named by its id: `common`
+// would let a user of any tenant in, and MSAL cannot use a name with "token" in it.
+func newBase(config Config, identity understudyv1.Identity, method understudyv1.AuthenticationMethod) (*base, error) {
+	if !uuid.MatchString(config.DirectoryID) {
+		return nil, errors.New("directory_id must be the id of one directory, like 22222222-2222-4222-8222-222222222222")
 	}
 	if err := config.Cloud.Check(); err != nil {
-		return base{}, err
+		return nil, err
 	}
-	b := base{
-		common: config, directoryID: config.DirectoryID, cloud: config.Cloud, http: config.HTTPClient, logger: config.Logger,
-		tokens: newTokens(), mu: &sync.Mutex{}, self: &who{identity: identity, method: method, helpBase: config.HelpBaseURL},
-	}
-	if b.http == nil {
+	if config.HTTPClient == nil {
 		client, err := NewHTTPClient(config.Cloud)
 		if err != nil {
-			return base{}, err
+			return nil, err
 		}
-		b.http = client
+		config.HTTPClient = client
+	}
+	b := &base{
+		common: config,
+		http:   &client{http: config.HTTPClient, hosts: config.Cloud.signInHosts()},
+		logger: config.Logger,
+		tokens: &tokens{},
+		self:   who{identity: identity, method: method, helpBase: config.HelpBaseURL},
 	}
 	if b.logger == nil {
 		b.logger = slog.New(slog.DiscardHandler)
 	}
+	b.logger = b.logger.With("tenant", config.Tenant)
 	return b, nil
 }
 
-func (b *base) shared() Config    { return b.common }
-func (b *base) authority() string { return b.cloud.Authority + "/" + b.directoryID }
-func (b *base) scopes() []string  { return []string{b.cloud.Graph + "/.default"} }
+func (b *base) authority() string { return b.common.Cloud.Authority + "/" + b.common.DirectoryID }
+func (b *base) scopes() []string  { return []string{b.common.Cloud.Graph + "/.default"} }
 
 func (b *base) who() who {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return *b.self
+	return b.self
 }
 
 func (b *base) method() understudyv1.AuthenticationMethod { return b.who().method }
 
+// setLost says that the identity holds a token: what fails from now on loses it.
 func (b *base) setLost(lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,16 +108,61 @@ func (b *base) setMethod(method understudyv1.AuthenticationMethod) {
 
 // Fail implements [port.Identity].
 func (b *base) Fail(reason understudyv1.AuthFailureReason, missingPermissions ...string) error {
-	return b.who().failure(verdict{reason: reason, missing: missingPermissions})
+	w := b.who()
+	v := w.standard(reason)
+	v.missing = missingPermissions
+	return w.failure(v)
 }
 
-// failed turns the failure of MSAL into one of ours; that of the caller's context
-// stays what it is.
-func (b *base) failed(parent, ctx context.Context, err error, x *exchange) error {
-	if parent.Err() != nil {
-		return context.Cause(parent)
+// token returns the current token, or the one that fetch gets.
+func (b *base) token(ctx context.Context, request port.TokenRequest, fetch fetch) (port.Token, error) {
+	if request.Claims != "" && !isObject(request.Claims) {
+		request.Claims = "" // a fresh token is the best answer; the next challenge ends it
 	}
-	failure := classify(ctx, b.who(), err, x)
-	b.logger.Warn("a sign-in failed", "tenant", b.common.Tenant, "failure", failure)
-	return failure
+	token, err := b.tokens.get(ctx, want{TokenRequest: request, way: unattended, fetch: fetch})
+	if err == nil && token.Value == request.Refused {
+		return port.Token{}, b.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REVOKED)
+	}
+	return token, err
 }
+
+func isObject(text string) bool {
+	var object map[string]json.RawMessage
+	return json.Unmarshal([]byte(text), &object) == nil && object != nil
+}
+
+// attempt runs one way of signing in until a deadline, and turns what MSAL says
+// into a [Failure]. The end of the caller's context stays what it is.
+func (b *base) attempt(
+	caller context.Context, deadline time.Time, acquire func(context.Context, *exchange) (port.Token, error),
+) (port.Token, error) {
+	ctx, cancel := context.WithDeadlineCause(caller, deadline, errSignInDeadline)
+	defer cancel()
+	ctx, x := withExchange(ctx)
+	token, err := acquire(ctx, x)
+	switch {
+	case err == nil:
+		return token, nil
+	case caller.Err() != nil:
+		return port.Token{}, context.Cause(caller)
+	}
+	failure := classify(b.who(), err, x)
+	b.logger.Warn("a sign-in failed", "failure", failure, "cause", x.why())
+	return port.Token{}, failure
+}
+
+var errSignInDeadline = fmt.Errorf("the sign-in was not completed in time: %w", context.DeadlineExceeded)
+
+// noCache makes MSAL forget everything before each use, so that a client that is
+// kept never returns a token that was refused.
+type noCache struct{}
+
+var _ cache.ExportReplace = noCache{}
+
+// Replace implements MSAL's cache.
+func (noCache) Replace(_ context.Context, into cache.Unmarshaler, _ cache.ReplaceHints) error {
+	return into.Unmarshal([]byte("{}"))
+}
+
+// Export implements MSAL's cache.
+func (noCache) Export(context.Context, cache.Marshaler, cache.ExportHints) error { return nil }

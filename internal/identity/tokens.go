@@ -5,54 +5,157 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"strings"
+	"sync"
 	"time"
 
 	"understudy.internal/internal/port"
 )
 
-// refreshAhead is how long before its end a token is replaced.
-const refreshAhead = 5 * time.Minute
+const (
+	// refreshAhead is how long before its end a token is replaced, at most.
+	refreshAhead = 5 * time.Minute
+	// refreshPause is waited after a failed replacement of a token that is still
+	// valid.
+	refreshPause = 30 * time.Second
+)
 
-// tokens holds the access token of an identity, and lets one request at a time
-// fetch the next: MSAL does neither.
+// fetch gets a fresh token, for a claims challenge where there is one.
+type fetch func(ctx context.Context, claims string) (port.Token, error)
+
+// way is how a token is got. Callers who want it in the same way share its failure.
+type way int
+
+const (
+	unattended way = iota
+	attended
+)
+
+// want is what a caller wants of tokens.
+type want struct {
+	port.TokenRequest
+	way   way
+	fetch fetch
+	// renew refuses the token that is held.
+	renew bool
+}
+
+// tokens holds the access token of an identity, and lets concurrent callers share
+// the request for the next: MSAL does neither. It runs no goroutine: the first
+// caller fetches, and when its context ends the next one does.
 type tokens struct {
-	// turn has a token when nobody fetches.
-	turn    chan struct{}
-	current port.Token
+	mu     sync.Mutex
+	held   held
+	flight *flight
+	// notBefore is when a valid token may be replaced again after a failure.
+	notBefore time.Time
 }
 
-func newTokens() *tokens {
-	t := &tokens{turn: make(chan struct{}, 1)}
-	t.turn <- struct{}{}
-	return t
+// held is a token as it was got.
+type held struct {
+	port.Token
+	got time.Time
+	// challenged says that it answers a claims challenge.
+	challenged bool
 }
 
-// get returns the current token, or the one that fetch gets. A fetch that fails
-// while the current one is still valid, and was not refused, does no harm.
-func (t *tokens) get(
-	ctx context.Context, request port.TokenRequest, fetch func(context.Context, string) (port.Token, error),
-) (port.Token, error) {
-	select {
-	case <-t.turn:
-		defer func() { t.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return port.Token{}, context.Cause(ctx)
-	}
-	usable := t.current.Value != "" && t.current.Value != request.Refused && time.Now().Before(t.current.ExpiresOn)
-	// A claims challenge that came with an older token is answered by the newer one.
-	challenged := request.Claims != "" && (request.Refused == "" || request.Refused == t.current.Value)
-	if usable && !challenged && time.Until(t.current.ExpiresOn) > refreshAhead {
-		return t.current, nil
-	}
-	next, err := fetch(ctx, request.Claims)
-	if err != nil {
-		if usable && !challenged && ctx.Err() == nil {
-			return t.current, nil
+// flight is a fetch that is under way. Its result may be read when done is closed.
+type flight struct {
+	way        way
+	challenged bool
+	done       chan struct{}
+
+	token port.Token
+	err   error
+	// abandoned says that the caller who fetched went away.
+	abandoned bool
+}
+
+// get returns the token that is held, or a fresh one. A fetch that fails while the
+// one that is held is still valid, and was not refused, does no harm.
+func (t *tokens) get(ctx context.Context, w want) (port.Token, error) {
+	for {
+		t.mu.Lock()
+		fits := t.fits(w)
+		if fits && (t.flight != nil || !t.due()) {
+			defer t.mu.Unlock()
+			return t.held.Token, nil
 		}
-		return port.Token{}, err
+		f := t.flight
+		if f == nil {
+			f = &flight{way: w.way, challenged: w.Claims != "", done: make(chan struct{})}
+			t.flight = f
+			t.mu.Unlock()
+			return t.fly(ctx, f, w)
+		}
+		t.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return port.Token{}, context.Cause(ctx)
+		}
+		if f.serves(w) {
+			return f.token, f.err
+		}
 	}
-	t.current = next
-	return next, nil
+}
+
+// fits says whether the token that is held serves a caller. The caller holds mu.
+func (t *tokens) fits(w want) bool {
+	h := t.held
+	switch {
+	case w.renew, h.Value == "", h.Value == w.Refused, !time.Now().Before(h.ExpiresOn):
+		return false
+	case w.Claims != "":
+		// The challenge came with an older token, and somebody has answered it.
+		return w.Refused != "" && h.challenged
+	}
+	return true
+}
+
+// due says whether the token that is held should be replaced soon. The caller
+// holds mu.
+func (t *tokens) due() bool {
+	ahead := min(refreshAhead, t.held.ExpiresOn.Sub(t.held.got)/4)
+	return time.Until(t.held.ExpiresOn) < ahead && !time.Now().Before(t.notBefore)
+}
+
+func (t *tokens) fly(ctx context.Context, f *flight, w want) (port.Token, error) {
+	f.abandoned = true
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.flight = nil
+		close(f.done)
+	}()
+	f.token, f.err = w.fetch(ctx, w.Claims)
+	f.abandoned = f.err != nil && ctx.Err() != nil
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f.err == nil {
+		t.held, t.notBefore = held{Token: f.token, got: time.Now(), challenged: f.challenged}, time.Time{}
+		return f.token, nil
+	}
+	if !f.abandoned && t.fits(w) {
+		t.notBefore = time.Now().Add(refreshPause)
+		return t.held.Token, nil
+	}
+	if w.renew {
+		t.held = held{}
+	}
+	return port.Token{}, f.err
+}
+
+// serves says whether the result of a flight is an answer to a caller who waited
+// for it.
+func (f *flight) serves(w want) bool {
+	switch {
+	case f.abandoned:
+		return false
+	case f.err != nil:
+		return f.way == w.way
+	}
+	return f.token.Value != w.Refused && (w.Claims == "" || f.challenged)
 }
 
 // foreign says whether an access token says of itself that it is of another

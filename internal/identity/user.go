@@ -3,12 +3,10 @@ package identity
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/public"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/port"
@@ -28,6 +26,8 @@ const (
 
 // UserConfig is the user account of a tenant.
 type UserConfig struct {
+	// Username is the user principal name. A delegated sign-in may leave it empty:
+	// then every member of the tenant may sign in.
 	ClientID, Username string
 	Method             Method
 	// Password is read at every sign-in of a service account.
@@ -38,10 +38,11 @@ type UserConfig struct {
 
 // User is the user account of a tenant.
 type User struct {
-	base
-	config  UserConfig
-	cache   *tokenCache
-	refused refusedPassword
+	*base
+	config    UserConfig
+	msal      public.Client
+	cache     *tokenCache
+	passwords *refusedPasswords
 }
 
 var _ port.Identity = (*User)(nil)
@@ -64,202 +65,157 @@ func NewUser(config Config, own UserConfig) (*User, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner := []string{config.Tenant, config.DirectoryID, own.ClientID, strings.ToLower(own.Username)}
-	u := &User{base: b, config: own, cache: newTokenCache(config.CacheDir, config.Key, b.logger, owner...)}
-	u.refused = refusedPassword{path: strings.TrimSuffix(u.cache.path, filepath.Ext(u.cache.path)) + ".refused", key: config.Key}
-	return u, nil
+	path := cachePath(config.CacheDir, config.Tenant, strings.ToLower(config.DirectoryID), own.ClientID, strings.ToLower(own.Username))
+	u := &User{
+		base: b, config: own,
+		cache:     &tokenCache{path: path + ".token", key: config.Key, logger: b.logger},
+		passwords: &refusedPasswords{path: path + ".refused", key: config.Key},
+	}
+	u.msal, err = u.client()
+	return u, err
 }
 
-// SignIn implements [port.Identity].
-func (u *User) SignIn(parent context.Context, options port.SignInOptions) (understudyv1.AuthenticationMethod, error) {
-	ctx, cancel := context.WithTimeoutCause(parent, u.config.SignInTimeout, errSignInDeadline)
-	defer cancel()
-	u.setLost(false)
-	err := u.signIn(parent, ctx, options)
-	u.setLost(err == nil)
-	return u.method(), err
-}
-
-func (u *User) signIn(parent, ctx context.Context, options port.SignInOptions) error {
-	if u.config.Method == ServiceAccount {
-		_, err := u.Token(ctx, port.TokenRequest{})
-		return u.orDeadline(parent, ctx, err)
-	}
-	u.setMethod(understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_CACHED_SIGN_IN)
-	_, err := u.Token(ctx, port.TokenRequest{})
-	if err == nil || parent.Err() != nil {
-		return err
-	}
-	if !options.AllowPrompt || ctx.Err() != nil {
-		return u.orDeadline(parent, ctx, err)
-	}
-	u.setMethod(understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_DEVICE_CODE)
-	_, err = u.tokens.get(ctx, port.TokenRequest{Refused: u.tokens.current.Value}, func(ctx context.Context, _ string) (port.Token, error) {
-		return u.prompt(parent, ctx, options)
-	})
-	return u.orDeadline(parent, ctx, err)
-}
-
-// orDeadline makes a failure of a deadline: waiting for another request of the same
-// identity has no better error.
-func (u *User) orDeadline(parent, ctx context.Context, err error) error {
-	var failure *Failure
-	if err == nil || errors.As(err, &failure) || parent.Err() != nil {
-		return err
-	}
-	_, x := withExchange(ctx)
-	return classify(ctx, u.who(), err, x)
-}
-
-// Token implements [port.Identity].
-func (u *User) Token(ctx context.Context, request port.TokenRequest) (port.Token, error) {
-	fetch := u.silently
-	if u.config.Method == ServiceAccount {
-		fetch = u.byPassword
-	}
-	return u.tokens.get(ctx, request, fetch)
-}
-
+// client returns MSAL's client. It is made once: it keeps where the endpoints are,
+// and its memory is what the cache gives it.
 func (u *User) client() (public.Client, error) {
 	options := []public.Option{
 		public.WithAuthority(u.authority()),
-		public.WithHTTPClient(&client{http: u.http}),
+		public.WithHTTPClient(u.http),
 		public.WithClientCapabilities([]string{"CP1"}),
+		public.WithInstanceDiscovery(false),
 	}
 	if u.config.Method == Delegated {
 		options = append(options, public.WithCache(u.cache))
-	}
-	if !u.cloud.builtIn() {
-		options = append(options, public.WithInstanceDiscovery(false))
+	} else {
+		options = append(options, public.WithCache(noCache{}))
 	}
 	c, err := public.New(u.config.ClientID, options...)
 	if err != nil {
-		return c, u.who().failure(verdict{
-			reason: understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, actor: operator,
-		})
+		return c, errors.New("MSAL refuses the authority or the client_id")
 	}
 	return c, nil
 }
 
+// SignIn implements [port.Identity]. The token is always a fresh one. A cached
+// sign-in comes first; when a person can do better, and may be asked, it is asked.
+func (u *User) SignIn(ctx context.Context, options port.SignInOptions) (understudyv1.AuthenticationMethod, error) {
+	u.setLost(false)
+	err := u.signIn(ctx, options)
+	u.setLost(err == nil)
+	return u.method(), err
+}
+
+func (u *User) signIn(ctx context.Context, options port.SignInOptions) error {
+	deadline := time.Now().Add(u.config.SignInTimeout)
+	if u.config.Method == ServiceAccount {
+		_, err := u.tokens.get(ctx, want{way: unattended, renew: true, fetch: u.byPassword})
+		return err
+	}
+	u.setMethod(understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_CACHED_SIGN_IN)
+	_, err := u.tokens.get(ctx, want{way: unattended, renew: true, fetch: u.silently})
+	if err == nil || !options.AllowPrompt || options.Prompt == nil || !aPersonHelps(err) {
+		return err
+	}
+	u.setMethod(understudyv1.AuthenticationMethod_AUTHENTICATION_METHOD_DEVICE_CODE)
+	_, err = u.tokens.get(ctx, want{way: attended, renew: true, fetch: func(ctx context.Context, _ string) (port.Token, error) {
+		return u.prompt(ctx, deadline, options.Prompt)
+	}})
+	return err
+}
+
+// aPersonHelps says whether a failure of the cached sign-in is worth asking a
+// person: not when the sign-in service is away, or the caller is.
+func aPersonHelps(err error) bool {
+	var failure *Failure
+	if !errors.As(err, &failure) {
+		return false
+	}
+	switch failure.failure.GetReason() {
+	case timedOutReason,
+		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_THROTTLED,
+		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_PROVIDER_UNAVAILABLE:
+		return !failure.failure.GetRetryable()
+	}
+	return true
+}
+
+// Token implements [port.Identity].
+func (u *User) Token(ctx context.Context, request port.TokenRequest) (port.Token, error) {
+	if u.config.Method == ServiceAccount {
+		return u.token(ctx, request, u.byPassword)
+	}
+	return u.token(ctx, request, u.silently)
+}
+
 // silently redeems the cached sign-in.
-func (u *User) silently(parent context.Context, claims string) (port.Token, error) {
-	ctx, cancel := context.WithTimeoutCause(parent, u.config.SignInTimeout, errSignInDeadline)
-	defer cancel()
-	ctx, x := withExchange(ctx)
-	c, err := u.client()
-	if err != nil {
-		return port.Token{}, err
-	}
-	accounts, err := c.Accounts(ctx)
-	if err != nil {
-		return port.Token{}, u.failed(parent, ctx, err, x)
-	}
-	for _, account := range accounts {
-		if u.config.Username != "" && !strings.EqualFold(account.PreferredUsername, u.config.Username) {
-			continue
+func (u *User) silently(ctx context.Context, claims string) (port.Token, error) {
+	return u.attempt(ctx, time.Now().Add(u.config.SignInTimeout), func(ctx context.Context, x *exchange) (port.Token, error) {
+		account, found, err := u.account(ctx)
+		if err != nil {
+			return port.Token{}, err
+		}
+		if !found {
+			return port.Token{}, u.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED)
 		}
 		options := []public.AcquireSilentOption{public.WithSilentAccount(account)}
 		if claims != "" {
 			options = append(options, public.WithClaims(claims))
 		}
-		result, err := c.AcquireTokenSilent(ctx, u.scopes(), options...)
+		result, err := u.msal.AcquireTokenSilent(ctx, u.scopes(), options...)
+		if err != nil && !x.wasAsked() {
+			// The cache has no refresh token of the account.
+			return port.Token{}, u.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED)
+		}
 		if err != nil {
-			return port.Token{}, u.failed(parent, ctx, err, x)
+			return port.Token{}, err
 		}
 		return u.accept(result)
-	}
-	return port.Token{}, u.who().failure(verdict{
-		reason: understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED, actor: user,
 	})
 }
 
-// prompt asks a person, with a device code (RFC 8628).
-func (u *User) prompt(parent, ctx context.Context, options port.SignInOptions) (port.Token, error) {
-	ctx, x := withExchange(ctx)
-	c, err := u.client()
+// account returns the cached account that the definition means.
+func (u *User) account(ctx context.Context) (public.Account, bool, error) {
+	accounts, err := u.msal.Accounts(ctx)
 	if err != nil {
-		return port.Token{}, err
+		return public.Account{}, false, err
 	}
-	device, err := c.AcquireTokenByDeviceCode(ctx, u.scopes())
-	if err != nil {
-		return port.Token{}, u.failed(parent, ctx, err, x)
-	}
-	expires := device.Result.ExpiresOn
-	if deadline, ok := ctx.Deadline(); ok && deadline.Before(expires) {
-		expires = deadline
-	}
-	options.Prompt(&understudyv1.AuthenticationPrompt{
-		VerificationUri: device.Result.VerificationURL, UserCode: device.Result.UserCode, ExpireTime: timestamppb.New(expires),
-	})
-	result, err := device.AuthenticationResult(ctx)
-	if err != nil {
-		if parent.Err() == nil && !time.Now().Before(device.Result.ExpiresOn) {
-			return port.Token{}, u.who().failure(verdict{
-				reason: understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT, actor: user, exchange: x,
-			})
+	for _, account := range accounts {
+		if u.config.Username == "" || strings.EqualFold(account.PreferredUsername, u.config.Username) {
+			return account, true, nil
 		}
-		return port.Token{}, u.failed(parent, ctx, err, x)
 	}
-	return u.accept(result)
+	return public.Account{}, false, nil
 }
 
-// byPassword signs a service account in.
-func (u *User) byPassword(parent context.Context, claims string) (port.Token, error) {
-	ctx, cancel := context.WithTimeoutCause(parent, u.config.SignInTimeout, errSignInDeadline)
-	defer cancel()
-	ctx, x := withExchange(ctx)
-	wrong := verdict{reason: understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INVALID_CREDENTIAL, actor: operator, exchange: x}
-	password, err := u.config.Password()
-	if err != nil {
-		u.logger.Error("the password of the service account cannot be read", "tenant", u.common.Tenant, "error", err)
-		return port.Token{}, u.who().failure(wrong)
-	}
-	if u.refused.is(password) {
-		return port.Token{}, u.who().failure(wrong)
-	}
-	c, err := u.client()
-	if err != nil {
-		return port.Token{}, err
-	}
-	var options []public.AcquireByUsernamePasswordOption
-	if claims != "" {
-		options = append(options, public.WithClaims(claims))
-	}
-	result, err := c.AcquireTokenByUsernamePassword(ctx, u.scopes(), u.config.Username, password, options...)
-	if err != nil {
-		err := u.failed(parent, ctx, err, x)
-		var failure *Failure
-		if errors.As(err, &failure) && refusesPassword(failure) {
-			if err := u.refused.remember(password); err != nil {
-				u.logger.Error("a refused password could not be remembered", "tenant", u.common.Tenant, "error", err)
-			}
-		}
-		return port.Token{}, err
-	}
-	return u.accept(result)
-}
-
-func refusesPassword(f *Failure) bool {
-	switch f.failure.GetReason() {
-	case understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INVALID_CREDENTIAL,
-		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CREDENTIAL_EXPIRED,
-		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_LOCKED:
-		return true
-	}
-	return false
-}
-
-// accept refuses a token of another tenant or user.
+// accept refuses a token of another tenant or user, and forgets its sign-in.
 func (u *User) accept(result public.AuthResult) (port.Token, error) {
 	id := result.IDToken
-	switch {
-	case !strings.EqualFold(id.TenantID, u.directoryID), id.Oid == "",
-		u.config.Username != "" && !strings.EqualFold(id.PreferredUsername, u.config.Username),
-		foreign(result.AccessToken, u.directoryID):
+	if id.TenantID == "" || id.Oid == "" {
+		return port.Token{}, wrongAccount(u.who()) // nobody says whose it is
+	}
+	if !strings.EqualFold(id.TenantID, u.common.DirectoryID) || u.another(id.PreferredUsername, id.UPN) ||
+		guest(result.Account.HomeAccountID, u.common.DirectoryID) || foreign(result.AccessToken, u.common.DirectoryID) {
 		if err := u.cache.forget(); err != nil {
-			u.logger.Error("the sign-in of another account could not be removed", "tenant", u.common.Tenant, "error", err)
+			u.logger.Error("the sign-in of another account could not be removed", "error", err)
 		}
 		return port.Token{}, wrongAccount(u.who())
 	}
 	return port.Token{Value: result.AccessToken, ExpiresOn: result.ExpiresOn}, nil
+}
+
+// another says whether a token is of another user than the definition names.
+func (u *User) another(names ...string) bool {
+	for _, name := range names {
+		if strings.EqualFold(name, u.config.Username) {
+			return false
+		}
+	}
+	return u.config.Username != ""
+}
+
+// guest says whether an account has its home in another tenant. MSAL's id of it is
+// `<object id>.<tenant id>`, both of the home.
+func guest(homeAccountID, directoryID string) bool {
+	_, home, found := strings.Cut(homeAccountID, ".")
+	return found && uuid.MatchString(home) && !strings.EqualFold(home, directoryID)
 }
