@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -75,18 +76,21 @@ func TestReflection(t *testing.T) {
 	if !slices.Contains(names, "understudy.v1.SyncService") || !slices.Contains(names, "grpc.health.v1.Health") {
 		t.Errorf("services %v", names)
 	}
-	alpha, err := reflectionv1alpha.NewServerReflectionClient(f.conn).ServerReflectionInfo(t.Context())
+	// The older version has the same messages under another name.
+	alpha, err := f.conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true},
+		reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := alpha.Send(&reflectionv1alpha.ServerReflectionRequest{
-		MessageRequest: &reflectionv1alpha.ServerReflectionRequest_FileContainingSymbol{
+	if err := alpha.SendMsg(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{
 			FileContainingSymbol: "understudy.v1.SyncService",
 		},
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := alpha.Recv(); err != nil || len(answer.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
+	answer = &reflectionv1.ServerReflectionResponse{}
+	if err := alpha.RecvMsg(answer); err != nil || len(answer.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
 		t.Errorf("%v %v", answer, err)
 	}
 }

@@ -97,8 +97,11 @@ func productions() map[understudyv1.ErrorReason][]production {
 		},
 		understudyv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND: {
 			{"GetSync", codes.NotFound, behind(&port.NotFoundError{Resource: sync}), nil, []string{"resource"}},
-			{"RunSync", codes.InvalidArgument, behind(&engine.SpecError{Field: "configuration_types[0]", Description: long, Resource: long}),
-				[]string{"BadRequest"}, []string{"resource"}},
+			{
+				"RunSync", codes.InvalidArgument, behind(&engine.SpecError{Field: "configuration_types[0]", Description: long, Resource: long}),
+				[]string{"BadRequest"},
+				[]string{"resource"},
+			},
 		},
 		understudyv1.ErrorReason_ERROR_REASON_REQUEST_INVALID: {
 			{"RunSync", codes.InvalidArgument, behind(&engine.SpecError{Field: long, Description: long}), []string{"BadRequest"}, nil},
@@ -112,12 +115,18 @@ func productions() map[understudyv1.ErrorReason][]production {
 			}, nil, []string{"errorId"}},
 		},
 		understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED: {
-			{"RunSync", codes.Canceled, ended(cancelled, codes.Canceled, understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED),
-				nil, []string{"sync"}},
+			{
+				"RunSync", codes.Canceled, ended(cancelled, codes.Canceled, understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED),
+				nil,
+				[]string{"sync"},
+			},
 		},
 		understudyv1.ErrorReason_ERROR_REASON_SYNC_INTERRUPTED: {
-			{"RunSync", codes.Aborted, ended(failed, codes.Aborted, understudyv1.ErrorReason_ERROR_REASON_SYNC_INTERRUPTED),
-				nil, []string{"sync"}},
+			{
+				"RunSync", codes.Aborted, ended(failed, codes.Aborted, understudyv1.ErrorReason_ERROR_REASON_SYNC_INTERRUPTED),
+				nil,
+				[]string{"sync"},
+			},
 		},
 		understudyv1.ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE: {
 			{"ListSyncs", codes.Unavailable, behind(&port.StorageError{Err: errors.New(long)}), []string{"RetryInfo"}, nil},

@@ -255,12 +255,19 @@ func TestResumeAnyhow(t *testing.T) {
 		tenants++
 		s := newScript(t, j, fmt.Sprintf("tenants/t%d", tenants))
 		r := newReader(f, s.name)
-		t.Repeat(map[string]func(*rapid.T){
-			"append":   func(t *rapid.T) { s.append(rapid.IntRange(1, 4).Draw(t, "events")) },
-			"progress": func(*rapid.T) { s.log.Publish(progress(1)) },
-			"prompt":   func(*rapid.T) { s.prompt() },
-			"read":     func(t *rapid.T) { r.read(t, rapid.IntRange(1, 8).Draw(t, "messages")) },
-		})
+		// Each append costs a write to the disk: few steps, many runs.
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			switch rapid.SampledFrom([]string{"append", "progress", "prompt", "read", "read"}).Draw(t, "step") {
+			case "append":
+				s.append(rapid.IntRange(1, 4).Draw(t, "events"))
+			case "progress":
+				s.log.Publish(progress(1))
+			case "prompt":
+				s.prompt()
+			case "read":
+				r.read(t, rapid.IntRange(1, 8).Draw(t, "messages"))
+			}
+		}
 		s.finish()
 		for range 100 {
 			if r.over {

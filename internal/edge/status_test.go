@@ -136,21 +136,27 @@ func TestEveryErrorOfEveryMethod(t *testing.T) {
 	}{
 		{
 			"not found", &port.NotFoundError{Resource: contoso}, codes.NotFound,
-			understudyv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND, map[string]string{"resource": contoso}, nil,
+			understudyv1.ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND,
+			map[string]string{"resource": contoso},
+			nil,
 		},
 		{
 			"running", &port.SyncRunningError{Sync: syncA}, codes.Aborted,
-			understudyv1.ErrorReason_ERROR_REASON_SYNC_ALREADY_RUNNING, map[string]string{"sync": syncA}, nil,
+			understudyv1.ErrorReason_ERROR_REASON_SYNC_ALREADY_RUNNING,
+			map[string]string{"sync": syncA},
+			nil,
 		},
 		{
 			"finished", &port.SyncFinishedError{Sync: syncA, State: understudyv1.SyncState_SYNC_STATE_FAILED},
 			codes.FailedPrecondition, understudyv1.ErrorReason_ERROR_REASON_SYNC_ALREADY_FINISHED,
-			map[string]string{"sync": syncA, "state": "SYNC_STATE_FAILED"}, nil,
+			map[string]string{"sync": syncA, "state": "SYNC_STATE_FAILED"},
+			nil,
 		},
 		{
 			"nothing to retry", &engine.NothingToRetryError{Sync: syncA, State: understudyv1.SyncState_SYNC_STATE_RUNNING},
 			codes.FailedPrecondition, understudyv1.ErrorReason_ERROR_REASON_NOTHING_TO_RETRY,
-			map[string]string{"sync": syncA, "state": "SYNC_STATE_RUNNING"}, nil,
+			map[string]string{"sync": syncA, "state": "SYNC_STATE_RUNNING"},
+			nil,
 		},
 		{
 			"request id reused", &port.RequestIDReusedError{RequestID: "x"}, codes.InvalidArgument,
@@ -159,11 +165,15 @@ func TestEveryErrorOfEveryMethod(t *testing.T) {
 		},
 		{
 			"trimmed", &port.TrimmedError{After: 3, Oldest: 9}, codes.OutOfRange,
-			understudyv1.ErrorReason_ERROR_REASON_EVENTS_TRIMMED, map[string]string{"oldestSequence": "9"}, nil,
+			understudyv1.ErrorReason_ERROR_REASON_EVENTS_TRIMMED,
+			map[string]string{"oldestSequence": "9"},
+			nil,
 		},
 		{
 			"future", &port.SequenceInFutureError{After: 30, Last: 9}, codes.OutOfRange,
-			understudyv1.ErrorReason_ERROR_REASON_SEQUENCE_IN_FUTURE, map[string]string{"lastSequence": "9"}, nil,
+			understudyv1.ErrorReason_ERROR_REASON_SEQUENCE_IN_FUTURE,
+			map[string]string{"lastSequence": "9"},
+			nil,
 		},
 		{
 			"limit", &engine.LimitError{Subject: "queued syncs", Limit: 7}, codes.ResourceExhausted,
@@ -174,11 +184,13 @@ func TestEveryErrorOfEveryMethod(t *testing.T) {
 		},
 		{
 			"storage", &port.StorageError{Err: errors.New("disk full " + marker)}, codes.Unavailable,
-			understudyv1.ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE, nil, []proto.Message{retry(retryStorage)},
+			understudyv1.ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE, nil,
+			[]proto.Message{retry(retryStorage)},
 		},
 		{
 			"wrapped", fmt.Errorf("listing %s: %w", marker, &port.StorageError{Err: errors.New(marker)}), codes.Unavailable,
-			understudyv1.ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE, nil, []proto.Message{retry(retryStorage)},
+			understudyv1.ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE, nil,
+			[]proto.Message{retry(retryStorage)},
 		},
 		{
 			"authentication", &authError{failure}, codes.FailedPrecondition,
@@ -192,15 +204,21 @@ func TestEveryErrorOfEveryMethod(t *testing.T) {
 		},
 		{
 			"unknown", fmt.Errorf("graph said: %w", errors.New(marker)), codes.Internal,
-			understudyv1.ErrorReason_ERROR_REASON_INTERNAL, map[string]string{"errorId": "*"}, nil,
+			understudyv1.ErrorReason_ERROR_REASON_INTERNAL,
+			map[string]string{"errorId": "*"},
+			nil,
 		},
 		{
 			"a foreign status", status.Error(codes.PermissionDenied, marker), codes.Internal,
-			understudyv1.ErrorReason_ERROR_REASON_INTERNAL, map[string]string{"errorId": "*"}, nil,
+			understudyv1.ErrorReason_ERROR_REASON_INTERNAL,
+			map[string]string{"errorId": "*"},
+			nil,
 		},
 		{
 			"a foreign context", context.Canceled, codes.Internal,
-			understudyv1.ErrorReason_ERROR_REASON_INTERNAL, map[string]string{"errorId": "*"}, nil,
+			understudyv1.ErrorReason_ERROR_REASON_INTERNAL,
+			map[string]string{"errorId": "*"},
+			nil,
 		},
 	} {
 		log := &lockedBuffer{}

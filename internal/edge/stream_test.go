@@ -184,6 +184,9 @@ func TestStalledClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := stream.Recv(); err != nil { // the watch has begun
+		t.Fatal(err)
+	}
 	const events = 4000
 	for range events {
 		f.journal.append(durable("entra/" + string(make([]byte, 100))))

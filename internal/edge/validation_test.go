@@ -86,8 +86,10 @@ func TestMalformedRequests(t *testing.T) {
 		{"broken duration", watch, &understudyv1.WatchSyncRequest{
 			Name: syncA, HeartbeatInterval: &durationpb.Duration{Seconds: 10, Nanos: -5},
 		}, "heartbeat_interval", "valid duration"},
-		{"broken timeout", start, spec(&understudyv1.SyncSpec{Timeout: &durationpb.Duration{Seconds: -1, Nanos: 2e9}}),
-			"spec.timeout", "valid duration"},
+		{
+			"broken timeout", start, spec(&understudyv1.SyncSpec{Timeout: &durationpb.Duration{Seconds: -1, Nanos: 2e9}}),
+			"spec.timeout", "valid duration",
+		},
 		{"negative sequence", watch, &understudyv1.WatchSyncRequest{Name: syncA, AfterSequence: -1}, "after_sequence", "0"},
 		{"a tenant is no sync", watch, &understudyv1.WatchSyncRequest{Name: contoso}, "name", "tenants/{tenant}/syncs/{sync}"},
 		{"no name", get, &understudyv1.GetSyncRequest{}, "name", "tenants/{tenant}/syncs/{sync}"},
@@ -99,38 +101,52 @@ func TestMalformedRequests(t *testing.T) {
 		{"comment of a retry", retry, &understudyv1.RetrySyncRequest{
 			Name: syncA, Comment: strings.Repeat("x", 501),
 		}, "comment", "500"},
-		{"pattern", start, spec(&understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/*", "Entra"}}),
-			"spec.configuration_types[1]", "entra/*"},
-		{"twice", start, spec(&understudyv1.SyncSpec{ConfigurationTypes: []string{"*", "*"}}),
-			"spec.configuration_types", "unique"},
+		{
+			"pattern", start, spec(&understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/*", "Entra"}}),
+			"spec.configuration_types[1]", "entra/*",
+		},
+		{
+			"twice", start, spec(&understudyv1.SyncSpec{ConfigurationTypes: []string{"*", "*"}}),
+			"spec.configuration_types", "unique",
+		},
 		{"policy", start, spec(&understudyv1.SyncSpec{AuthenticationPolicy: 99}), "spec.authentication_policy", "defined"},
 		{"timeout", start, spec(&understudyv1.SyncSpec{Timeout: durationpb.New(0)}), "spec.timeout", ""},
 		{"comment", start, spec(&understudyv1.SyncSpec{Comment: strings.Repeat("x", 501)}), "spec.comment", "500"},
-		{"collapse wildcard", start, spec(&understudyv1.SyncSpec{AcceptCollapse: []string{"*"}}),
-			"spec.accept_collapse[0]", "without wildcards"},
+		{
+			"collapse wildcard", start, spec(&understudyv1.SyncSpec{AcceptCollapse: []string{"*"}}),
+			"spec.accept_collapse[0]", "without wildcards",
+		},
 		{"parent of a list", list, &understudyv1.ListSyncsRequest{Parent: "tenants/*"}, "parent", "tenants/- for all tenants"},
 		{"page size", list, &understudyv1.ListSyncsRequest{Parent: contoso, PageSize: -1}, "page_size", "0"},
 		{"long token", list, &understudyv1.ListSyncsRequest{
 			Parent: contoso, PageToken: strings.Repeat("a", 1025),
 		}, "page_token", "1024"},
 		{"token", list, &understudyv1.ListSyncsRequest{Parent: contoso, PageToken: "x"}, "page_token", "next_page_token"},
-		{"results of a tenant", results, &understudyv1.ListConfigurationResultsRequest{Parent: contoso},
-			"parent", "tenants/{tenant}/syncs/{sync}"},
+		{
+			"results of a tenant", results, &understudyv1.ListConfigurationResultsRequest{Parent: contoso},
+			"parent", "tenants/{tenant}/syncs/{sync}",
+		},
 		{"outcome", results, &understudyv1.ListConfigurationResultsRequest{
 			Parent: syncA, Outcomes: []understudyv1.ConfigurationOutcome{1, 0},
 		}, "outcomes[1]", ""},
 		{"unknown outcome", results, &understudyv1.ListConfigurationResultsRequest{
 			Parent: syncA, Outcomes: []understudyv1.ConfigurationOutcome{77},
 		}, "outcomes[0]", "defined"},
-		{"results token", results, &understudyv1.ListConfigurationResultsRequest{Parent: syncA, PageToken: "AA"},
-			"page_token", "next_page_token"},
+		{
+			"results token", results, &understudyv1.ListConfigurationResultsRequest{Parent: syncA, PageToken: "AA"},
+			"page_token", "next_page_token",
+		},
 		{"long type", changes, &understudyv1.ListItemChangesRequest{
 			Parent: syncA, ConfigurationType: strings.Repeat("x", 129),
 		}, "configuration_type", "128"},
-		{"unknown type", changes, &understudyv1.ListItemChangesRequest{Parent: syncA, ConfigurationType: "entra/zzz"},
-			"configuration_type", "ListConfigurationTypes"},
-		{"changes token", changes, &understudyv1.ListItemChangesRequest{Parent: syncA, PageToken: "%"},
-			"page_token", "next_page_token"},
+		{
+			"unknown type", changes, &understudyv1.ListItemChangesRequest{Parent: syncA, ConfigurationType: "entra/zzz"},
+			"configuration_type", "ListConfigurationTypes",
+		},
+		{
+			"changes token", changes, &understudyv1.ListItemChangesRequest{Parent: syncA, PageToken: "%"},
+			"page_token", "next_page_token",
+		},
 		{"types token", types, &understudyv1.ListConfigurationTypesRequest{PageToken: "!"}, "page_token", "next_page_token"},
 		{"types page size", types, &understudyv1.ListConfigurationTypesRequest{PageSize: -7}, "page_size", "0"},
 	} {
