@@ -1,171 +1,205 @@
 package simulator
 
 import (
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
-	"hash/fnv"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Items are made when they are asked for: the number of an item is in its id, and
-// everything else follows from the seed, the path and the number.
-
-func (s *Simulator) hash(parts ...string) uint64 {
-	h := fnv.New64a()
-	fmt.Fprint(h, s.config.Seed)
-	for _, p := range parts {
-		_, _ = h.Write([]byte("\x00" + strings.ToLower(p)))
-	}
-	return h.Sum64()
+// view is how an answer shows what it shows.
+type view struct {
+	// inList says that the item is one of a list, which leaves out what is large.
+	inList bool
+	// selected are the names of `$select`; nil: everything.
+	selected []string
+	expand   []expansion
+	// given are the properties that a `$filter` demands.
+	given []property
+	// turn counts answers: what is volatile follows from it.
+	turn uint64
+	// now is the time of the answer, as JSON.
+	now []byte
 }
 
-// itemID is the id of an item of a collection.
-func (s *Simulator) itemID(version, path string, i int) string {
-	h := s.hash(path)
-	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", h>>32, h>>16&0xffff, h>>4&0xfff, h&0xfff, i+1)
+type property struct{ name, value string }
+
+// writer writes one JSON object.
+type writer struct {
+	out      []byte
+	selected []string
+	begun    bool
 }
 
-var idForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$`)
-
-func looksLikeID(segment string) bool { return idForm.MatchString(segment) }
-
-// number returns the number of the item with an id.
-func (s *Simulator) number(version, path, id string) (int, bool) {
-	if !looksLikeID(id) {
-		// Ids of other forms are those that a caller knows beforehand.
-		return 0, id != "" && !strings.ContainsAny(id, "$")
+// key begins a property, and says whether it is wanted.
+func (w *writer) key(name string) bool {
+	if w.selected != nil && name[0] != '@' && name != "id" {
+		wanted := false
+		for _, s := range w.selected {
+			wanted = wanted || strings.EqualFold(s, name)
+		}
+		if !wanted {
+			return false
+		}
 	}
-	n, err := strconv.ParseInt(id[24:], 16, 64)
-	i := int(n) - 1
-	if err != nil || i < 0 || i >= s.count(version, path) || s.itemID(version, path, i) != id {
-		return 0, false
+	if w.begun {
+		w.out = append(w.out, ',')
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return i, !s.removed[key(version, path, i)]
+	w.begun = true
+	w.out = append(w.out, '"')
+	w.out = append(w.out, name...)
+	w.out = append(w.out, '"', ':')
+	return true
 }
 
-func key(version, path string, i int) string {
-	return fmt.Sprintf("/%s%s#%d", version, strings.ToLower(path), i)
+func (w *writer) raw(name, value string) {
+	if w.key(name) {
+		w.out = append(w.out, value...)
+	}
 }
 
-// count returns how many items a collection has. Below an item there are a few.
-func (s *Simulator) count(version, path string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n, ok := s.counts["/"+version+strings.ToLower(path)]; ok {
-		return n
+func (w *writer) text(name, value string) {
+	if w.key(name) {
+		w.out = appendString(w.out, value)
 	}
-	if strings.Contains(path, "-4") && idInPath(path) {
-		return int(s.hash(path) % 3)
-	}
-	return s.config.Items
 }
 
-func idInPath(path string) bool {
-	for segment := range strings.SplitSeq(path, "/") {
-		if looksLikeID(segment) {
-			return true
-		}
+func (w *writer) numbered(name, value string, number int) {
+	if w.key(name) {
+		w.out = append(appendPlain(append(w.out, '"'), value), ' ')
+		w.out = append(strconv.AppendInt(w.out, int64(number), 10), '"')
 	}
-	return false
 }
 
-// item returns the document of an item, as a list shows it or on its own.
-func (s *Simulator) item(version, path string, i int, inList bool) ([]byte, bool) {
-	s.mu.Lock()
-	removed, changed := s.removed[key(version, path, i)], s.changed[key(version, path, i)]
-	s.mu.Unlock()
-	if removed {
-		return nil, false
+func (w *writer) integer(name string, value uint64) {
+	if w.key(name) {
+		w.out = strconv.AppendUint(w.out, value, 10)
 	}
-	id := s.itemID(version, path, i)
-	h := s.hash(id)
-	_, name := split(path)
-	created := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(h%31_000_000) * time.Second)
-	document := map[string]any{
-		"id":              id,
-		"displayName":     fmt.Sprintf("%s %d", title(name), i+1),
-		"description":     fmt.Sprintf("Simulated %s, revision %d", name, changed+1),
-		"createdDateTime": created.Format(time.RFC3339),
-		"@odata.etag":     fmt.Sprintf(`W/"%x"`, time.Now().UnixNano()),
-		"isEnabled":       h%2 == 0,
-		"priority":        json.Number(fmt.Sprint(h % 100)),
-		"roleScopeTagIds": []string{"0"},
-		"unknownInFuture": json.Number("1.10"),
-		"largeIdentifier": json.Number("9007199254740993"),
-	}
-	for k, v := range special(strings.ToLower(name), h, inList) {
-		document[k] = v
-	}
-	out, err := json.Marshal(document)
-	return out, err == nil
 }
 
-// special gives well-known types what makes them what they are.
-func special(name string, h uint64, inList bool) map[string]any {
-	script := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "# simulated script %x\nexit 0\n", h))
-	switch name {
-	case "assignments":
-		return map[string]any{
-			"target": map[string]any{
-				"@odata.type": "#microsoft.graph.groupAssignmentTarget", "groupId": fmt.Sprintf("00000000-0000-4000-8000-%012x", h%1000),
-			},
-		}
-	case "devicemanagementscripts", "deviceshellscripts", "devicecustomattributeshellscripts":
-		m := map[string]any{"fileName": "script.ps1", "runAsAccount": "system"}
-		if !inList {
-			m["scriptContent"] = script
-		}
-		return m
-	case "devicehealthscripts":
-		m := map[string]any{"publisher": "Contoso", "isGlobalScript": false}
-		if !inList {
-			m["detectionScriptContent"], m["remediationScriptContent"] = script, script
-		}
-		return m
-	case "deviceconfigurations":
-		return map[string]any{
-			"@odata.type": "#microsoft.graph.windows10CustomConfiguration", "version": 1,
-			"omaSettings": []any{map[string]any{
-				"@odata.type": "#microsoft.graph.omaSettingString", "displayName": "Setting", "omaUri": "./Device/Vendor/Simulated",
-				"value": "****", "isEncrypted": true, "secretReferenceValueId": fmt.Sprintf("secret-%x", h),
-			}},
-		}
-	case "policies":
-		return map[string]any{
-			"state": []string{"enabled", "disabled", "enabledForReportingButNotEnforced"}[h%3],
-			"conditions": map[string]any{"users": map[string]any{"includeUsers": []string{"All"}, "excludeUsers": []string{}},
-				"clientAppTypes": []string{"all"}},
-			"grantControls": map[string]any{"operator": "OR", "builtInControls": []string{"mfa"}},
-		}
-	case "groups":
-		return map[string]any{"securityEnabled": true, "mailEnabled": false, "mailNickname": fmt.Sprintf("group-%x", h), "groupTypes": []string{}}
-	case "applications", "serviceprincipals":
-		return map[string]any{
-			"appId": fmt.Sprintf("%08x-0000-4000-8000-%012x", h>>32, h&0xffffffffffff), "signInAudience": "AzureADMyOrg",
-			"passwordCredentials": []any{map[string]any{"keyId": fmt.Sprintf("%x", h), "hint": "SIM", "displayName": "secret"}},
-		}
+func (w *writer) boolean(name string, value bool) {
+	if w.key(name) {
+		w.out = strconv.AppendBool(w.out, value)
 	}
-	return nil
 }
 
-// title makes `conditionalAccessPolicies` into `Conditional access policies`.
-func title(name string) string {
-	var b strings.Builder
-	for i, r := range name {
-		switch {
-		case i == 0:
-			b.WriteString(strings.ToUpper(string(r)))
-		case r >= 'A' && r <= 'Z':
-			b.WriteString(" " + strings.ToLower(string(r)))
-		default:
-			b.WriteRune(r)
+// id writes an id made of a seed.
+func (w *writer) id(name string, seed uint64) {
+	if w.key(name) {
+		w.out = append(appendUUID(append(w.out, '"'), mix(seed), int(seed%1000)), '"')
+	}
+}
+
+func (w *writer) time(name string, at time.Time) {
+	if w.key(name) {
+		w.out = append(at.AppendFormat(append(w.out, '"'), time.RFC3339), '"')
+	}
+}
+
+// appendString appends a JSON string.
+func appendString(out []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(s)
+			if err != nil { // of a string: never
+				return append(out, `""`...)
+			}
+			return append(out, quoted...)
 		}
 	}
-	return b.String()
+	return append(append(append(out, '"'), s...), '"')
+}
+
+// appendPlain appends text that needs no escape.
+func appendPlain(out []byte, s string) []byte { return append(out, s...) }
+
+var epoch = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// appendItem appends the document of an item of a collection.
+func (s *Simulator) appendItem(out []byte, p place, number, revision int, v *view) []byte {
+	seed := itemSeed(p.hash, number)
+	shape := p.node.shape
+	w := &writer{out: append(out, '{'), selected: v.selected}
+	w.volatile(seed, v)
+	if w.key(shape.idProperty) {
+		w.out = s.appendItemID(w.out, p, number)
+	}
+	switch {
+	case shape.nameProperty == shape.idProperty:
+	case s.isHostile(p, number):
+		w.text(shape.nameProperty, hostileIDs()[number])
+	default:
+		w.numbered(shape.nameProperty, shape.title, number+1)
+	}
+	s.appendContent(w, p, seed, number, revision, v)
+	return append(w.out, '}')
+}
+
+func (s *Simulator) appendItemID(out []byte, p place, number int) []byte {
+	if s.isHostile(p, number) {
+		return appendString(out, hostileIDs()[number])
+	}
+	return append(s.appendID(append(out, '"'), p, number), '"')
+}
+
+// appendObject appends the document of an object that is no item.
+func (s *Simulator) appendObject(out []byte, p place, revision int, v *view) []byte {
+	w := &writer{out: append(out, '{'), selected: v.selected}
+	seed := p.seed()
+	w.volatile(seed, v)
+	w.text("id", p.node.name)
+	w.text(p.node.shape.nameProperty, p.node.shape.title)
+	s.appendContent(w, p, seed, 0, revision, v)
+	return append(w.out, '}')
+}
+
+// volatile writes what differs in every answer though nothing changed.
+func (w *writer) volatile(seed uint64, v *view) {
+	if w.key("@odata.etag") {
+		w.out = append(w.out, `"W/\"`...)
+		w.out = append(strconv.AppendUint(w.out, mix(seed^v.turn), 16), `\""`...)
+	}
+	if w.key("lastModifiedDateTime") {
+		w.out = append(w.out, v.now...)
+	}
+}
+
+func (s *Simulator) appendContent(w *writer, p place, seed uint64, number, revision int, v *view) {
+	shape := p.node.shape
+	if w.key("description") {
+		w.out = append(append(append(w.out, `"Simulated `...), shape.noun...), ", revision "...)
+		w.out = append(strconv.AppendInt(w.out, int64(revision+1), 10), '"')
+	}
+	w.time("createdDateTime", epoch.Add(time.Duration(seed%31_000_000)*time.Second))
+	w.boolean("isEnabled", seed&1 == 0)
+	w.integer("priority", seed%100)
+	// Numbers that a reader must not go through a float with.
+	w.raw("unknownInFuture", "1.10")
+	w.raw("largeIdentifier", "9007199254740993")
+	if shape.scopeTags && w.key("roleScopeTagIds") {
+		// A set: the order says nothing.
+		w.out = append(w.out, [...]string{`["0","1","2"]`, `["2","0","1"]`, `["1","2","0"]`}[v.turn%3]...)
+	}
+	for _, g := range v.given {
+		if !shape.has(g.name) {
+			w.text(g.name, g.value)
+		}
+	}
+	if shape.fields != nil {
+		shape.fields(w, &content{seed: seed, number: number, view: v, marker: s.config.Marker, clientID: s.config.ClientID})
+	}
+	for _, name := range shape.secrets {
+		if w.key(name) {
+			w.out = appendSecret(w.out, s.config.Marker, name, seed)
+		}
+	}
+	for i := range v.expand {
+		w.expansion(&v.expand[i], mix(seed+uint64(i)+1), s.config.Marker)
+	}
+}
+
+// appendSecret appends a secret that a search for the marker finds.
+func appendSecret(out []byte, marker, name string, seed uint64) []byte {
+	out = append(appendPlain(append(out, '"'), marker), "SECRET"...)
+	return append(strconv.AppendUint(append(out, name...), seed, 16), '"')
 }

@@ -1,324 +1,326 @@
 package simulator
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
-
-	"understudy.internal/internal/facts"
 )
 
 // answer is one answer of Graph, on its own or in a batch.
 type answer struct {
 	status  int
-	headers map[string]string
+	headers [][2]string
 	body    []byte
+	// cut says that the body is not whole, as behind a proxy that lost its end.
+	cut bool
 }
 
-func (s *Simulator) wait(r *http.Request) {
-	if s.config.Latency > 0 {
-		select {
-		case <-time.After(s.config.Latency):
-		case <-r.Context().Done():
-		}
+// request is one GET of Graph, on its own or in a batch.
+type request struct {
+	// host is where the client found the simulator.
+	host, version string
+	// segments are those of the path below the version, unescaped.
+	segments []string
+	// path is the escaped path with version.
+	path, query string
+	token       *claims
+}
+
+// newRequest parses a path with version and query, as it is on the wire.
+func newRequest(host, target string) (*request, bool) {
+	path, query, _ := strings.Cut(target, "?")
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	if len(segments) < 2 {
+		return nil, false
 	}
+	for i, segment := range segments {
+		if !strings.Contains(segment, "%") {
+			continue
+		}
+		plain, err := url.PathUnescape(segment)
+		if err != nil {
+			return nil, false
+		}
+		segments[i] = plain
+	}
+	return &request{host: host, version: segments[0], segments: segments[1:], path: strings.TrimSuffix(path, "/"), query: query}, true
 }
 
-func (s *Simulator) graph(w http.ResponseWriter, r *http.Request) {
-	s.wait(r)
-	a := s.answer(r.URL, r.Header.Get("Authorization"))
-	for name, value := range a.headers {
-		w.Header().Set(name, value)
+// pause waits the latency of one answer; false when the client is gone.
+func (s *Simulator) pause(r *http.Request) bool {
+	if s.config.Latency <= 0 {
+		return true
+	}
+	timer := time.NewTimer(s.config.Latency)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+	case <-s.closed:
+	}
+	return false
+}
+
+// serveGraph answers everything below /v1.0 and /beta.
+func (s *Simulator) serveGraph(w http.ResponseWriter, r *http.Request) {
+	if !s.pause(r) {
+		panic(http.ErrAbortHandler)
+	}
+	s.countHTTP()
+	target := r.URL.EscapedPath()
+	if strings.HasSuffix(target, "/$batch") {
+		s.batch(w, r)
+		return
+	}
+	if r.Method != http.MethodGet {
+		failed(http.StatusMethodNotAllowed, "Request_BadRequest", "The simulated tenant can only be read.").write(w)
+		return
+	}
+	if r.URL.RawQuery != "" {
+		target += "?" + r.URL.RawQuery
+	}
+	q, ok := newRequest(r.Host, target)
+	if !ok {
+		failed(http.StatusBadRequest, "BadRequest", "The address is not valid.").write(w)
+		return
+	}
+	q.token = s.readToken(r.Header.Get("Authorization"))
+	s.answer(q).write(w)
+}
+
+func (a answer) write(w http.ResponseWriter) {
+	for _, h := range a.headers {
+		w.Header().Set(h[0], h[1])
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("request-id", uuid())
+	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body)
+	_, _ = w.Write(a.body) // the client may be gone
 }
 
-// batch answers up to 20 requests together.
-// https://learn.microsoft.com/graph/json-batching
-func (s *Simulator) batch(w http.ResponseWriter, r *http.Request) {
-	s.wait(r)
-	token := r.Header.Get("Authorization")
-	if _, ok := s.readToken(token); !ok {
-		a := s.unauthorized()
-		w.Header().Set("WWW-Authenticate", a.headers["WWW-Authenticate"])
-		w.WriteHeader(a.status)
-		_, _ = w.Write(a.body)
-		return
-	}
-	var request struct {
-		Requests []struct {
-			ID     string `json:"id"`
-			Method string `json:"method"`
-			URL    string `json:"url"`
-		} `json:"requests"`
-	}
-	if err := json.NewDecoder(io.LimitReader(r.Body, 4<<20)).Decode(&request); err != nil || len(request.Requests) > 20 {
-		reply(w, http.StatusBadRequest, graphError("BadRequest", "A batch has at most 20 requests."))
-		return
-	}
-	version := strings.Split(r.URL.Path, "/")[1]
-	type part struct {
-		ID      string            `json:"id"`
-		Status  int               `json:"status"`
-		Headers map[string]string `json:"headers,omitempty"`
-		Body    json.RawMessage   `json:"body,omitempty"`
-	}
-	parts := make([]part, len(request.Requests))
-	for i, sub := range request.Requests {
-		target, err := url.Parse("/" + version + "/" + strings.TrimPrefix(sub.URL, "/"))
-		if err != nil || sub.Method != http.MethodGet {
-			parts[i] = part{ID: sub.ID, Status: http.StatusBadRequest}
-			continue
-		}
-		a := s.answer(target, token)
-		body := json.RawMessage(a.body)
-		if !json.Valid(body) {
-			body, _ = json.Marshal(base64.StdEncoding.EncodeToString(a.body))
-		}
-		// The last comes first: an answer may be in any order.
-		parts[len(parts)-1-i] = part{ID: sub.ID, Status: a.status, Headers: a.headers, Body: body}
-	}
-	reply(w, http.StatusOK, map[string]any{"responses": parts})
-}
-
-func graphError(code, message string) map[string]any {
-	return map[string]any{"error": map[string]any{
-		"code": code, "message": message, "innerError": map[string]string{"request-id": uuid(), "date": time.Now().UTC().Format(time.RFC3339)},
-	}}
-}
-
-func failed(status int, code, message string) answer {
-	body, _ := json.Marshal(graphError(code, message))
-	return answer{status: status, body: body}
-}
-
-func (s *Simulator) unauthorized() answer {
-	a := failed(http.StatusUnauthorized, "InvalidAuthenticationToken", s.config.Marker+"RAW the access token is not valid")
-	a.headers = map[string]string{"WWW-Authenticate": `Bearer realm="", error="invalid_token"`}
-	return a
-}
-
-// challenge is the answer of continuous access evaluation.
-// https://learn.microsoft.com/entra/identity-platform/claims-challenge
-func (s *Simulator) challenge() answer {
-	claims := base64.StdEncoding.EncodeToString([]byte(`{"access_token":{"nbf":{"essential":true,"value":"` +
-		strconv.FormatInt(time.Now().Unix(), 10) + `"},"marker":{"value":"` + s.config.Marker + `CLAIMS"}}}`))
-	a := failed(http.StatusUnauthorized, "InvalidAuthenticationToken", s.config.Marker+"RAW continuous access evaluation")
-	a.headers = map[string]string{
-		"WWW-Authenticate": `Bearer realm="", authorization_uri="` + s.URL() + `/common/oauth2/authorize", error="insufficient_claims", claims="` + claims + `"`,
-	}
-	return a
-}
-
-// answer answers one GET.
-func (s *Simulator) answer(target *url.URL, authorization string) answer {
-	version, path, _ := strings.Cut(strings.TrimPrefix(target.Path, "/"), "/")
-	path = strings.TrimSuffix("/"+path, "/")
-	token, ok := s.readToken(authorization)
-	if !ok || time.Now().After(token.Expires) {
+// answer answers one GET, and records it.
+func (s *Simulator) answer(q *request) answer {
+	if q.token == nil {
 		return s.unauthorized()
 	}
-	query := target.Query()
-	f := s.graphFault(token.Kind, "/"+version+path, query.Get("$skiptoken") != "")
-	s.mu.Lock()
-	revoked := token.Epoch != s.epochs[token.Kind]
-	s.mu.Unlock()
-	a := answer{}
+	root := s.trees[q.version]
+	p, m := place{}, &missing{segment: q.segments[0]}
+	if root != nil {
+		p, m = s.resolve(root, q.segments)
+	}
+	f := s.graphFault(q)
+	var a answer
 	switch {
-	case revoked:
-		a = s.challenge()
+	case s.isRevoked(q.token):
+		a = s.challenge(q.host)
 	case f.status != 0:
-		a = failed(f.status, f.code, s.config.Marker+"RAW the simulated fault")
-		if f.status == http.StatusTooManyRequests && f.retryAfter >= 0 {
-			a.headers = map[string]string{"Retry-After": strconv.Itoa(max(f.retryAfter, 1))}
-		}
+		a = f.refusal(s.config.Marker)
+	case m != nil && m.segment != "":
+		a = failed(http.StatusBadRequest, "BadRequest", "Resource not found for the segment '"+m.segment+"'.")
 	default:
-		a = s.resource(version, path, query, token.Kind, f)
-		if f.truncate && a.status == http.StatusOK {
-			a.body = a.body[:len(a.body)/2]
-		}
+		a = s.permitted(q, p, m, f)
 	}
-	identity := "service-principal"
-	if token.Kind == "user" {
-		identity = "user"
+	if f.truncate && a.status == http.StatusOK {
+		a.body, a.cut = a.body[:len(a.body)/2], true
 	}
-	s.noteAnswer(http.MethodGet, "/"+version+path, a.status, identity)
+	s.record(q, p, a.status)
 	return a
 }
 
-// resource answers what is at a path.
-func (s *Simulator) resource(version, path string, query url.Values, kind string, f fault) answer {
-	path = strings.ReplaceAll(path, s.config.DirectoryID, "tenant")
-	endpoint, isCollection, item, ok := s.find(version, path)
-	if !ok {
-		return failed(http.StatusBadRequest, "BadRequest", "Resource not found for the segment.")
+// permitted answers what is at a place, if the token allows it and the tenant has
+// it.
+func (s *Simulator) permitted(q *request, p place, m *missing, f fault) answer {
+	if a, limited := s.limits.check(q); limited {
+		return a
 	}
-	permissions := endpoint.Application
-	if kind == "user" {
-		permissions = endpoint.Delegated
+	if a, refused := s.forbid(q.token, p.node.access); refused {
+		return a
 	}
-	if permissions == nil {
+	if way := s.notAvailable(q, p); way.status != 0 {
+		return way.refusal(s.config.Marker)
+	}
+	if m != nil {
+		return failed(http.StatusNotFound, "Request_ResourceNotFound", "The resource does not exist.")
+	}
+	query, err := url.ParseQuery(q.query)
+	if err != nil {
+		return failed(http.StatusBadRequest, "BadRequest", "The query is not valid.")
+	}
+	if p.node.optional && p.depth > 0 && p.seed()%4 == 0 {
+		return failed(http.StatusNotFound, "ResourceNotFound", "The item has no such object.")
+	}
+	v := s.view(query)
+	if p.node.kind == collection {
+		return s.list(q, p, query, v, f)
+	}
+	return s.one(p, v)
+}
+
+func (s *Simulator) view(query url.Values) *view {
+	v := &view{turn: s.turn.Add(1), expand: parseExpand(query.Get("$expand"))}
+	if names := query.Get("$select"); names != "" {
+		v.selected = strings.Split(strings.ReplaceAll(names, " ", ""), ",")
+	}
+	v.now = append(time.Now().UTC().AppendFormat(append(v.now, '"'), time.RFC3339Nano), '"')
+	return v
+}
+
+// forbid says whether a token lacks what a path needs. Both answers are Graph's.
+func (s *Simulator) forbid(token *claims, needed *access) (answer, bool) {
+	if needed == nil {
+		return answer{}, false
+	}
+	permissions := needed.delegated
+	if token.Kind == application {
+		permissions = needed.application
+		if permissions == nil {
+			return failed(http.StatusForbidden, "Authorization_RequestDenied",
+				s.config.Marker+"RAW The request is not supported in application-only context."), true
+		}
+	}
+	if permissions == nil || !s.granted(token.Kind, permissions) {
 		return failed(http.StatusForbidden, "Authorization_RequestDenied",
-			"The request is not supported in application-only context.")
+			s.config.Marker+"RAW Insufficient privileges to complete the operation."), true
 	}
-	if item >= 0 || !isCollection {
-		return s.one(version, path, item)
-	}
-	return s.list(version, path, query, f)
+	return answer{}, false
 }
 
-// find returns the endpoint that a path belongs to; whether the path is a list;
-// and, for an item of a list, its number.
-func (s *Simulator) find(version, path string) (facts.Endpoint, bool, int, bool) {
-	if e, ok := s.index.Lookup(version, path); ok && s.parents(version, path) {
-		return e, strings.HasPrefix(e.Kind, "collection"), -1, true
+// one answers an item or an object.
+func (s *Simulator) one(p place, v *view) answer {
+	s.data.RLock()
+	revision := s.data.changed[itemKey{p.hash, p.number}]
+	s.data.RUnlock()
+	if p.node.kind != item {
+		return answer{status: http.StatusOK, body: s.appendObject(nil, p, revision, v)}
 	}
-	parent, last := split(path)
-	if parent == "" {
-		return facts.Endpoint{}, false, 0, false
-	}
-	e, list, item, ok := s.find(version, parent)
-	switch {
-	case !ok:
-		return e, false, 0, false
-	case list && item < 0:
-		i, exists := s.number(version, parent, last)
-		return e, false, i, exists
-	default: // below an item or a singleton
-		return e, !singular(last), -1, true
-	}
+	return answer{status: http.StatusOK, body: s.appendItem(nil, p, p.number, revision, v)}
 }
 
-// parents says whether the items that a path names exist.
-func (s *Simulator) parents(version, path string) bool {
-	segments := strings.Split(strings.Trim(path, "/"), "/")
-	for i := 1; i < len(segments); i++ {
-		above := "/" + strings.Join(segments[:i], "/")
-		if !looksLikeID(segments[i]) {
-			continue
+// maxTop is the largest page.
+const maxTop = 999
+
+// pageOf returns which items a page may have.
+func (s *Simulator) pageOf(p place, query url.Values, count int, f fault) (from, to int, ok bool) {
+	size := s.config.PageSize
+	if top, err := strconv.Atoi(query.Get("$top")); err == nil && top > 0 {
+		size = min(top, maxTop)
+	}
+	if f.pages {
+		size = min(size, collapsed(count))
+		size = max(size, 1)
+	}
+	if p.node.unpaged {
+		size = count
+	}
+	if token := query.Get("$skiptoken"); token != "" {
+		n, err := strconv.Atoi(strings.TrimPrefix(token, "page-"))
+		if err != nil || n < 0 {
+			return 0, 0, false
 		}
-		if _, exists := s.number(version, above, segments[i]); !exists {
-			return false
-		}
+		from = n
 	}
-	return true
+	return from, min(from+size, count), true
 }
-
-func split(path string) (parent, last string) {
-	i := strings.LastIndexByte(path, '/')
-	if i < 0 {
-		return "", path
-	}
-	return path[:i], path[i+1:]
-}
-
-// singular says whether a name below an item is one object and not a list.
-func singular(name string) bool {
-	lower := strings.ToLower(name)
-	for _, known := range []string{"definition", "presentation", "branding", "settingdefinition", "template"} {
-		if lower == known {
-			return true
-		}
-	}
-	return !strings.HasSuffix(lower, "s") && lower != "scheduledactionsforrule"
-}
-
-const pageSize = 100
 
 // list answers a page of a collection.
-func (s *Simulator) list(version, path string, query url.Values, f fault) answer {
-	size := pageSize
-	if top, err := strconv.Atoi(query.Get("$top")); err == nil && top > 0 {
-		size = min(top, 999)
+func (s *Simulator) list(q *request, p place, query url.Values, v *view, f fault) answer {
+	v.inList = true
+	keep := filtered(&p, v, query.Get("$filter"))
+	s.data.RLock()
+	defer s.data.RUnlock()
+	count := s.count(p)
+	if p.depth > 0 && !f.deep {
+		f.cut, f.missing = false, false
 	}
-	skip := 0
-	if token := query.Get("$skiptoken"); token != "" {
-		var err error
-		if skip, err = strconv.Atoi(token); err != nil || skip < 0 {
-			return failed(http.StatusBadRequest, "BadRequest", "The skip token is not valid.")
-		}
-	}
-	count := s.count(version, path)
 	if f.cut {
-		count /= 4
+		count = collapsed(count)
 	}
-	var body bytes.Buffer
-	fmt.Fprintf(&body, `{"@odata.context":"%s/%s/$metadata#%s","value":[`, s.URL(), version, strings.Trim(path, "/"))
-	end := min(skip+size, count)
+	from, to, ok := s.pageOf(p, query, count, f)
+	if !ok {
+		return failed(http.StatusBadRequest, "BadRequest", "The skip token is not valid.")
+	}
+	if f.missing {
+		to = min(to, collapsed(count))
+	}
+	body := make([]byte, 0, 256+max(to-from, 0)*640)
+	body = append(body, `{"@odata.context":"https://`...)
+	body = append(append(append(append(body, q.host...), '/'), q.version...), `/$metadata#simulated","value":[`...)
 	first := true
-	for i := skip; i < end; i++ {
-		item, ok := s.item(version, path, i, true)
-		if !ok {
+	for i := from; i < to; i++ {
+		n := i
+		if p.depth > 0 && to-from == count { // a set: the order says nothing
+			n = (i + int(v.turn%uint64(count))) % count
+		}
+		if s.data.removed[itemKey{p.hash, n}] || !keep(n) {
 			continue
 		}
 		if !first {
-			body.WriteByte(',')
+			body = append(body, ',')
 		}
 		first = false
-		body.Write(project(item, query.Get("$select")))
+		body = s.appendItem(body, p, n, s.data.changed[itemKey{p.hash, n}], v)
 	}
-	body.WriteByte(']')
-	next := ""
-	if end < count || f.nextLink != "" {
-		query.Set("$skiptoken", strconv.Itoa(end))
-		next = s.URL() + "/" + version + path + "?" + query.Encode()
-	}
-	switch f.nextLink {
-	case "loop":
-		query.Set("$skiptoken", strconv.Itoa(skip))
-		next = s.URL() + "/" + version + path + "?" + query.Encode()
-	case "foreign":
-		next = "https://graph.example.invalid/" + version + path
-	}
-	if next != "" {
-		link, _ := json.Marshal(next)
-		fmt.Fprintf(&body, `,"@odata.nextLink":%s`, link)
-	}
-	body.WriteByte('}')
-	return answer{status: http.StatusOK, body: body.Bytes()}
+	body = append(body, ']')
+	body = appendNextLink(body, q, from, to, to < count, f)
+	return answer{status: http.StatusOK, body: append(body, '}')}
 }
 
-// one answers an item or a singleton.
-func (s *Simulator) one(version, path string, item int) answer {
-	if item < 0 {
-		body, _ := s.item(version, path, 0, false)
-		return answer{status: http.StatusOK, body: body}
+// collapsed is how many of a list's items are left when it collapses: few enough
+// to be seen as a collapse.
+func collapsed(count int) int {
+	if left := count / 4; count-left >= 5 {
+		return left
 	}
-	parent, _ := split(path)
-	body, ok := s.item(version, parent, item, false)
-	if !ok {
-		return failed(http.StatusNotFound, "Request_ResourceNotFound", "The item does not exist.")
-	}
-	return answer{status: http.StatusOK, body: body}
+	return 0
 }
 
-// project keeps the properties of `$select`.
-func project(item []byte, selected string) []byte {
-	if selected == "" {
-		return item
+func appendNextLink(body []byte, q *request, from, to int, more bool, f fault) []byte {
+	switch {
+	case f.nextLink == "loop":
+		to = from
+	case f.nextLink == "foreign":
+		return append(append(append(body, `,"@odata.nextLink":"https://graph.example.invalid`...), q.path...), `"`...)
+	case !more || f.missing:
+		return body
 	}
-	var all, some map[string]json.RawMessage
-	if json.Unmarshal(item, &all) != nil {
-		return item
-	}
-	some = map[string]json.RawMessage{}
-	for name := range strings.SplitSeq(selected, ",") {
-		for key, value := range all {
-			if strings.EqualFold(key, strings.TrimSpace(name)) || key == "id" || strings.HasPrefix(key, "@odata.") {
-				some[key] = value
-			}
+	var link strings.Builder
+	link.WriteString("https://" + q.host + q.path + "?")
+	for part := range strings.SplitSeq(q.query, "&") {
+		if part != "" && !strings.HasPrefix(part, "$skiptoken=") && !strings.HasPrefix(part, "%24skiptoken=") {
+			link.WriteString(part + "&")
 		}
 	}
-	out, _ := json.Marshal(some)
-	return out
+	link.WriteString("$skiptoken=page-" + strconv.Itoa(to))
+	return appendString(append(body, `,"@odata.nextLink":`...), link.String())
+}
+
+// filtered applies a `$filter`, as far as it says which items a caller gets: it
+// returns which numbers to keep, gives the items what the filter demands, and makes
+// the list of one group one of its own.
+func filtered(p *place, v *view, filter string) (keep func(number int) bool) {
+	keep = func(int) bool { return true }
+	if filter == "" || strings.HasPrefix(filter, "(") {
+		return keep
+	}
+	for term := range strings.SplitSeq(filter, " and ") {
+		name, value, ok := strings.Cut(term, " eq ")
+		switch {
+		case strings.HasPrefix(term, "appId in ("):
+			keep = func(number int) bool { return number < len(remoteDesktopApplications) }
+		case !ok || strings.ContainsAny(name, "/( "):
+		case name == "isAssignableToRole":
+			keep = assignableToRole
+		case name == "groupId":
+			p.hash = extend(p.hash, value)
+			p.depth++
+			fallthrough
+		default:
+			v.given = append(v.given, property{name, strings.ReplaceAll(strings.Trim(value, "'"), "''", "'")})
+		}
+	}
+	return keep
 }

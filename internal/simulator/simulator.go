@@ -3,8 +3,10 @@
 // authority of its own. Nothing in the product knows that it is simulated.
 //
 // In: requests over TLS, and over a plain admin port what should go wrong. Out:
-// deterministic answers: the same seed gives the same tenant, at any size. The
-// simulator owns its listeners, and binds to loopback only.
+// deterministic answers: the same seed gives the same tenant, at any size, because
+// an item is made from its id when it is asked for. The paths, their kinds and
+// permissions are those of package facts. The simulator owns its listeners, and
+// binds to loopback only.
 package simulator
 
 import (
@@ -18,7 +20,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"understudy.internal/internal/facts"
@@ -30,62 +34,68 @@ type Config struct {
 	Listen, AdminListen string
 	// Directory is where `ca.pem` is written; nowhere when empty.
 	Directory string
-	// Seed makes the tenant; Items is how many items a collection has; 4.
-	Seed  uint64
-	Items int
-	// Counts overrides Items for collections, by path with version:
-	// `/v1.0/groups`.
+	// Seed makes the tenant. Items is how many items a collection has; 4. Children
+	// is the most that a collection below an item has; 2.
+	Seed            uint64
+	Items, Children int
+	// Counts overrides Items for collections, by path with version: `/v1.0/groups`.
 	Counts map[string]int
-	// Latency is waited before each answer.
+	// PageSize is how many items a page has when nobody asks for less; 100.
+	PageSize int
+	// Latency is waited before each answer of Graph; once for a batch.
 	Latency time.Duration
+	// Hostile makes the first items of every collection ones with names and ids
+	// that a backup must survive: `../../x`, `CON`, 1,000 characters.
+	Hostile bool
+	// Limits makes Graph throttle as it documents for Conditional Access and Intune.
+	Limits bool
+	// NotAvailable lists paths, as in [Scenario], that the tenant does not have.
+	NotAvailable []string
+	// ApplicationRoles and DelegatedScopes are the permissions that were granted;
+	// all that Microsoft documents when nil.
+	ApplicationRoles, DelegatedScopes []string
 	// The tenant and its accounts.
 	DirectoryID, ClientID, ClientSecret, Username, Password string
 	// Certificates may sign client assertions.
 	Certificates []*x509.Certificate
-	// Marker is put into every token, code and description, so that a test finds
-	// what leaks; `SIM`.
+	// TokenLifetime is how long access tokens are valid; 1 hour.
+	TokenLifetime time.Duration
+	// Marker is put into every token, code, secret and description, so that a test
+	// finds what leaks; `SIM`.
 	Marker string
 	Logger *slog.Logger
 }
 
 // Simulator is a simulated tenant. Close it.
 type Simulator struct {
-	config Config
-	logger *slog.Logger
-	index  *facts.Index
-	ca     *authority
-	key    []byte
+	config      Config
+	logger      *slog.Logger
+	ca          *authority
+	key         []byte
+	trees       map[string]*node
+	grants      map[string]map[string]bool
+	unavailable []pathPattern
+	counts      map[uint64]int
+	limits      *limits
 
 	listener, admin net.Listener
 	servers         []*http.Server
-	work            sync.WaitGroup
+	// work is the servers and the requests that they answer.
+	work   sync.WaitGroup
+	closed chan struct{}
+	close  sync.Once
 
-	mu sync.Mutex
+	turn   atomic.Uint64
+	active atomic.Pointer[[]*active]
+	data   data
+	mu     sync.Mutex
 	state
 }
 
 // New returns a tenant that does not listen yet.
 func New(config Config) (*Simulator, error) {
-	set := func(field *string, standard string) {
-		if *field == "" {
-			*field = standard
-		}
-	}
-	set(&config.Listen, "127.0.0.1:0")
-	set(&config.AdminListen, "127.0.0.1:0")
-	set(&config.DirectoryID, "22222222-2222-4222-8222-222222222222")
-	set(&config.ClientID, "33333333-3333-4333-8333-333333333333")
-	set(&config.ClientSecret, "simulated-client-secret")
-	set(&config.Username, "backup@contoso.example")
-	set(&config.Password, "simulated-password")
-	set(&config.Marker, "SIM")
-	if config.Items == 0 {
-		config.Items = 4
-	}
-	for _, address := range []string{config.Listen, config.AdminListen} {
-		if err := loopback(address); err != nil {
-			return nil, err
-		}
+	if err := config.complete(); err != nil {
+		return nil, err
 	}
 	endpoints, err := facts.Endpoints()
 	if err != nil {
@@ -95,15 +105,81 @@ func New(config Config) (*Simulator, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Simulator{config: config, logger: config.Logger, index: facts.NewIndex(endpoints), ca: ca, key: make([]byte, 32)}
-	if s.logger == nil {
-		s.logger = slog.New(slog.DiscardHandler)
+	s := &Simulator{
+		config: config, logger: config.Logger, ca: ca, key: make([]byte, 32), closed: make(chan struct{}),
+		limits: &limits{on: config.Limits, windows: map[string]*window{}},
+		trees:  map[string]*node{},
+		grants: map[string]map[string]bool{application: set(config.ApplicationRoles), user: set(config.DelegatedScopes)},
 	}
 	if _, err := rand.Read(s.key); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("making the simulator's key: %w", err)
+	}
+	for _, version := range []string{"v1.0", "beta"} {
+		s.trees[version] = newTree(version, endpoints, config.DirectoryID)
+	}
+	for _, path := range config.NotAvailable {
+		s.unavailable = append(s.unavailable, parsePattern(path))
 	}
 	s.Reset()
+	for path, n := range config.Counts {
+		if err := s.SetCount(path, n); err != nil {
+			return nil, err
+		}
+	}
+	s.counts = s.data.counts
+	s.Reset()
 	return s, nil
+}
+
+// set returns the names as a set; nil for nil.
+func set(names []string) map[string]bool {
+	if names == nil {
+		return nil
+	}
+	out := make(map[string]bool, len(names))
+	for _, name := range names {
+		out[name] = true
+	}
+	return out
+}
+
+// complete sets the defaults.
+func (c *Config) complete() error {
+	for _, d := range []struct {
+		field    *string
+		standard string
+	}{
+		{&c.Listen, "127.0.0.1:0"},
+		{&c.AdminListen, "127.0.0.1:0"},
+		{&c.DirectoryID, "22222222-2222-4222-8222-222222222222"},
+		{&c.ClientID, "33333333-3333-4333-8333-333333333333"},
+		{&c.ClientSecret, "simulated-client-secret"},
+		{&c.Username, "backup@contoso.example"},
+		{&c.Password, "simulated-password"},
+		{&c.Marker, "SIM"},
+	} {
+		if *d.field == "" {
+			*d.field = d.standard
+		}
+	}
+	for _, d := range []struct {
+		field    *int
+		standard int
+	}{{&c.Items, 4}, {&c.Children, 2}, {&c.PageSize, 100}} {
+		if *d.field == 0 {
+			*d.field = d.standard
+		}
+		if *d.field < 0 {
+			return errors.New("the simulator's sizes must not be negative")
+		}
+	}
+	if c.TokenLifetime == 0 {
+		c.TokenLifetime = time.Hour
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(loopback(c.Listen), loopback(c.AdminListen))
 }
 
 func loopback(address string) error {
@@ -111,35 +187,54 @@ func loopback(address string) error {
 	if err != nil {
 		return fmt.Errorf("the address %q is not host:port", address)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !isLoopback(host) {
 		return fmt.Errorf("the simulator listens on loopback only, not on %q", address)
 	}
 	return nil
 }
 
-// Start listens, and returns when requests are answered.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// Start listens, and returns when requests are answered. When it fails nothing is
+// left open.
 func (s *Simulator) Start(ctx context.Context) error {
 	var config net.ListenConfig
-	var err error
-	if s.listener, err = config.Listen(ctx, "tcp", s.config.Listen); err != nil {
-		return err
+	main, err := config.Listen(ctx, "tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("listening for Entra and Graph: %w", err)
 	}
-	if s.admin, err = config.Listen(ctx, "tcp", s.config.AdminListen); err != nil {
-		return errors.Join(err, s.listener.Close())
+	admin, err := config.Listen(ctx, "tcp", s.config.AdminListen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listening for the admin port: %w", err), main.Close())
 	}
-	if s.config.Directory != "" {
-		if err := os.MkdirAll(s.config.Directory, 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(s.config.Directory, "ca.pem"), s.ca.pem, 0o644); err != nil {
-			return err
-		}
+	if err := s.writeCA(); err != nil {
+		return errors.Join(err, main.Close(), admin.Close())
 	}
-	main := &http.Server{Handler: s.handler(), TLSConfig: s.ca.serverConfig(), ReadHeaderTimeout: 10 * time.Second}
-	admin := &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: 10 * time.Second}
-	s.servers = []*http.Server{main, admin}
-	s.work.Go(func() { s.served(main.ServeTLS(s.listener, "", "")) })
-	s.work.Go(func() { s.served(admin.Serve(s.admin)) })
+	s.listener, s.admin = main, admin
+	tenant := &http.Server{
+		Handler: s.tracked(s.handler()), TLSConfig: s.ca.serverConfig(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+	control := &http.Server{Handler: s.tracked(s.adminHandler()), ReadHeaderTimeout: 10 * time.Second}
+	s.servers = []*http.Server{tenant, control}
+	s.work.Go(func() { s.served(tenant.ServeTLS(main, "", "")) })
+	s.work.Go(func() { s.served(control.Serve(admin)) })
+	return nil
+}
+
+func (s *Simulator) writeCA() error {
+	if s.config.Directory == "" {
+		return nil
+	}
+	if err := os.MkdirAll(s.config.Directory, 0o755); err != nil {
+		return fmt.Errorf("making the simulator's directory: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(s.config.Directory, "ca.pem"), s.ca.pem, 0o644); err != nil {
+		return fmt.Errorf("writing the simulator's CA: %w", err)
+	}
 	return nil
 }
 
@@ -149,23 +244,52 @@ func (s *Simulator) served(err error) {
 	}
 }
 
-// URL is where Entra and Graph are; AdminURL where the admin port is.
+// tracked makes Close wait for requests.
+func (s *Simulator) tracked(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.begin() {
+			panic(http.ErrAbortHandler)
+		}
+		defer s.work.Done()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// begin counts a request, unless the simulator is closed.
+func (s *Simulator) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closed:
+		return false
+	default:
+		s.work.Add(1)
+		return true
+	}
+}
+
+// URL is where Entra and Graph are, after Start.
 func (s *Simulator) URL() string { return "https://" + s.listener.Addr().String() }
 
-// AdminURL is where the admin port is.
+// AdminURL is where the admin port is, after Start.
 func (s *Simulator) AdminURL() string { return "http://" + s.admin.Addr().String() }
 
 // CAPEM is the certificate that clients have to trust.
 func (s *Simulator) CAPEM() []byte { return s.ca.pem }
 
-// Close stops listening and waits for the servers.
+// Close stops listening, ends the requests that hang, and waits for all. It may be
+// called again, and without Start.
 func (s *Simulator) Close() {
-	s.mu.Lock()
-	close(s.closed)
-	s.mu.Unlock()
-	for _, server := range s.servers {
-		server.Close()
-	}
+	s.close.Do(func() {
+		s.mu.Lock()
+		close(s.closed)
+		s.mu.Unlock()
+		for _, server := range s.servers {
+			if err := server.Close(); err != nil {
+				s.logger.Debug("closing a listener", "error", err)
+			}
+		}
+	})
 	s.work.Wait()
 }
 
@@ -178,9 +302,12 @@ func (s *Simulator) handler() http.Handler {
 	mux.HandleFunc("GET /common/UserRealm/{user}", s.userRealm)
 	mux.HandleFunc("GET /devicelogin", s.devicePage)
 	mux.HandleFunc("POST /devicelogin", s.deviceAnswer)
-	mux.HandleFunc("POST /v1.0/$batch", s.batch)
-	mux.HandleFunc("POST /beta/$batch", s.batch)
-	mux.HandleFunc("GET /v1.0/", s.graph)
-	mux.HandleFunc("GET /beta/", s.graph)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not through the mux, which would clean `..` out of paths that name an item.
+		if strings.HasPrefix(r.URL.Path, "/v1.0/") || strings.HasPrefix(r.URL.Path, "/beta/") {
+			s.serveGraph(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
