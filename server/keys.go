@@ -151,7 +151,7 @@ func writeKey(path, content string) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(file.Name())
+			err = errors.Join(err, os.Remove(file.Name()))
 		}
 	}()
 	_, err = file.WriteString(content)

@@ -13,7 +13,7 @@ type remote struct {
 }
 
 // scpForm is `user@host:path`, the short form of an ssh address.
-var scpForm = regexp.MustCompile(`^(?:([^@:/\s]+)@)?([A-Za-z0-9][A-Za-z0-9.-]*):([^/:\s][^:\s]*)$`)
+var scpForm = regexp.MustCompile(`^(?:([^@:/\s]+)@)?([A-Za-z0-9][A-Za-z0-9.-]*):([^/:\s\\][^:\s\\]*)$`)
 
 // parseRemote takes the address of a remote apart, or says what is wrong with it
 // without repeating it: it may hold a password.
