@@ -96,6 +96,7 @@ const timedOutReason = understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_I
 
 var (
 	misconfigured  = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, operator, false}
+	notInTenant    = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_APPLICATION_MISCONFIGURED, admin, false}
 	unavailable    = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_PROVIDER_UNAVAILABLE, nobody, true}
 	throttled      = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_THROTTLED, nobody, true}
 	signInRequired = meaning{understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED, user, false}
@@ -133,8 +134,8 @@ var oauthErrors = map[string]meaning{
 	"authorization_declined":  signInDeclined,
 	"access_denied":           signInDeclined,
 	"invalid_client":          misconfigured,
-	"unauthorized_client":     misconfigured,
-	"invalid_resource":        misconfigured,
+	"unauthorized_client":     notInTenant,
+	"invalid_resource":        notInTenant,
 	"invalid_request":         misconfigured,
 	"invalid_scope":           misconfigured,
 	"unsupported_grant_type":  misconfigured,
