@@ -2,11 +2,10 @@ package vault
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -19,254 +18,270 @@ const (
 	maxDepth    = 200
 )
 
-// node is a value of a document.
-type node struct {
-	// raw is the canonical text of a string, number or literal.
-	raw []byte
-	// kind is `{`, `[` or that of raw.
-	kind jsontext.Kind
-	// names are the names of an object's members, decoded.
-	names []string
-	nodes []*node
-}
-
-// canonical returns the bytes that are stored for a document: names sorted, numbers
-// as they were sent, what the rules drop dropped, what they hide hidden, arrays
-// without order sorted, two spaces a level, LF at the end. The same content gives
-// the same bytes. Duplicate names, broken UTF-8 and anything after the document
-// are a [*port.ItemError].
+// canonical returns the bytes that are stored for a document: names sorted by
+// their UTF-8 bytes, numbers as they were sent, what the rules drop dropped, what
+// they hide hidden, arrays without order sorted, two spaces a level, LF at the end.
+// The same content gives the same bytes. Duplicate names, broken UTF-8 and anything
+// after the document are a [*port.ItemError]. It may be called at the same time.
 func (r *rules) canonical(document []byte) ([]byte, error) {
 	if len(document) > maxDocument {
 		return nil, &port.ItemError{Detail: fmt.Sprintf("it has more than %d bytes", maxDocument)}
 	}
-	decoder := jsontext.NewDecoder(bytes.NewReader(document))
-	root, err := r.decode(decoder, r.root, 0)
+	e := encoders.Get().(*encoder)
+	defer e.release()
+	e.document, e.rules = document, r
+	e.decoder.Reset(bytes.NewBuffer(document), jsontext.AllowDuplicateNames(true)) // sorted names show them
+	root, err := e.decode(r.root, 0)
 	if err != nil {
 		return nil, itemError(err)
 	}
-	if _, err := decoder.ReadToken(); !errors.Is(err, io.EOF) {
+	if _, err := e.decoder.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, &port.ItemError{Detail: "there is something after the document"}
 	}
-	out := root.append(make([]byte, 0, len(document)*5/4+64), 0)
+	out := e.append(make([]byte, 0, len(document)*3/2+64), root, 0)
 	return append(out, '\n'), nil
 }
 
+// errDuplicateName says that an object has two members of one name.
+var errDuplicateName = &port.ItemError{Detail: "an object has two members of one name"}
+
 // itemError says what is wrong with a document, without content of it.
 func itemError(err error) error {
-	detail := "it is not valid JSON"
 	var item *port.ItemError
 	switch {
 	case errors.As(err, &item):
 		return item
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		detail = "an object has two members of one name"
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		detail = "it is cut off"
+		return &port.ItemError{Detail: "it is cut off"}
 	}
-	return &port.ItemError{Detail: detail}
+	return &port.ItemError{Detail: "it is not valid JSON"}
 }
 
-func (r *rules) decode(decoder *jsontext.Decoder, at *place, depth int) (*node, error) {
+// node is a value of a document.
+type node struct {
+	// kind is `{`, `[` or that of raw.
+	kind jsontext.Kind
+	// raw is the canonical text of a string, number or literal.
+	raw []byte
+	// first and count say which of the encoder's members are the children.
+	first, count int
+}
+
+// member is a child of an object or array.
+type member struct {
+	// name is decoded, quoted its canonical text; both nil in an array.
+	name, quoted []byte
+	node         int
+	// dropped members are there only to find duplicate names.
+	dropped bool
+}
+
+// encoder is the memory that one document needs; it is used again for the next.
+type encoder struct {
+	document []byte
+	rules    *rules
+	decoder  *jsontext.Decoder
+	nodes    []node
+	members  []member
+	// open are the members of containers that are not closed yet.
+	open []member
+	// spare is text that does not stand in the document as it is stored.
+	spare []byte
+}
+
+var encoders = sync.Pool{New: func() any {
+	return &encoder{decoder: jsontext.NewDecoder(bytes.NewReader(nil))}
+}}
+
+// maxKept is how many nodes an idle encoder may hold on to.
+const maxKept = 1 << 16
+
+func (e *encoder) release() {
+	if cap(e.nodes) > maxKept || cap(e.spare) > maxKept {
+		return
+	}
+	clear(e.nodes)
+	clear(e.members)
+	clear(e.open[:cap(e.open)])
+	e.decoder.Reset(bytes.NewReader(nil))
+	*e = encoder{decoder: e.decoder, nodes: e.nodes[:0], members: e.members[:0], open: e.open[:0], spare: e.spare[:0]}
+	encoders.Put(e)
+}
+
+func (e *encoder) add(n node) int {
+	e.nodes = append(e.nodes, n)
+	return len(e.nodes) - 1
+}
+
+// value reads a string, number or literal and returns where it is in the document.
+func (e *encoder) value() ([]byte, error) {
+	value, err := e.decoder.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	end := int(e.decoder.InputOffset())
+	return e.document[end-len(value) : end], nil
+}
+
+// decode reads a value, and returns its node.
+func (e *encoder) decode(at *place, depth int) (int, error) {
 	if depth > maxDepth {
-		return nil, &port.ItemError{Detail: fmt.Sprintf("it is nested more than %d levels deep", maxDepth)}
+		return 0, &port.ItemError{Detail: fmt.Sprintf("it is nested more than %d levels deep", maxDepth)}
 	}
-	switch kind := decoder.PeekKind(); kind {
-	case '{':
-		return r.decodeObject(decoder, at, depth)
-	case '[':
-		return r.decodeArray(decoder, at, depth)
+	switch kind := e.decoder.PeekKind(); kind {
+	case '{', '[':
+		return e.decodeContainer(kind, at, depth)
+	case '"':
+		raw, err := e.value()
+		if err != nil {
+			return 0, err
+		}
+		_, raw, err = e.unescape(raw)
+		return e.add(node{kind: kind, raw: raw}), err
 	default:
-		value, err := decoder.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		raw := bytes.Clone(value)
-		if kind == '"' {
-			// One spelling for each string, whatever escapes it came with.
-			text, err := jsontext.AppendUnquote(nil, raw)
-			if err != nil {
-				return nil, err
-			}
-			if raw, err = jsontext.AppendQuote(nil, text); err != nil {
-				return nil, err
-			}
-		}
-		return &node{raw: raw, kind: kind}, nil
+		raw, err := e.value()
+		return e.add(node{kind: kind, raw: raw}), err
 	}
 }
 
-func (r *rules) decodeObject(decoder *jsontext.Decoder, at *place, depth int) (*node, error) {
-	if _, err := decoder.ReadToken(); err != nil {
-		return nil, err
+// unescape returns a string decoded, and in its canonical spelling: one for each
+// string, whatever escapes it came with.
+func (e *encoder) unescape(raw []byte) (decoded, quoted []byte, err error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], raw, nil
 	}
-	object := &node{kind: '{'}
-	for decoder.PeekKind() != '}' {
-		token, err := decoder.ReadToken()
-		if err != nil {
-			return nil, err
-		}
-		name := token.String()
-		below := at.step(name, false)
-		if below != nil && below.action == drop {
-			if err := decoder.SkipValue(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		value, err := r.decode(decoder, below, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		if value, err = r.apply(value, below); err != nil {
-			return nil, err
-		}
-		object.names, object.nodes = append(object.names, name), append(object.nodes, value)
+	start := len(e.spare)
+	if e.spare, err = jsontext.AppendUnquote(e.spare, raw); err != nil {
+		return nil, nil, err
 	}
-	if _, err := decoder.ReadToken(); err != nil {
-		return nil, err
+	middle := len(e.spare)
+	decoded = e.spare[start:middle:middle]
+	if e.spare, err = jsontext.AppendQuote(e.spare, decoded); err != nil {
+		return nil, nil, err
 	}
-	object.sort()
-	return object, nil
+	return decoded, e.spare[middle:len(e.spare):len(e.spare)], nil
 }
 
-func (r *rules) decodeArray(decoder *jsontext.Decoder, at *place, depth int) (*node, error) {
-	if _, err := decoder.ReadToken(); err != nil {
-		return nil, err
+func (e *encoder) decodeContainer(kind jsontext.Kind, at *place, depth int) (int, error) {
+	if _, err := e.decoder.ReadToken(); err != nil {
+		return 0, err
 	}
-	array := &node{kind: '['}
-	below := at.step("", true)
-	for decoder.PeekKind() != ']' {
-		value, err := r.decode(decoder, below, depth+1)
+	closing := jsontext.Kind('}')
+	if kind == '[' {
+		closing = ']'
+	}
+	begin := len(e.open)
+	for e.decoder.PeekKind() != closing {
+		next, err := e.decodeMember(kind, at, depth)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		if below != nil && below.action == drop {
-			continue
-		}
-		if value, err = r.apply(value, below); err != nil {
-			return nil, err
-		}
-		array.nodes = append(array.nodes, value)
+		e.open = append(e.open, next)
 	}
-	if _, err := decoder.ReadToken(); err != nil {
-		return nil, err
+	if _, err := e.decoder.ReadToken(); err != nil {
+		return 0, err
 	}
-	return array, nil
+	children := e.open[begin:]
+	if kind == '{' && !sortMembers(children) {
+		return 0, errDuplicateName
+	}
+	n := node{kind: kind, first: len(e.members)}
+	for _, child := range children {
+		if !child.dropped {
+			e.members = append(e.members, child)
+		}
+	}
+	n.count = len(e.members) - n.first
+	e.open = e.open[:begin]
+	return e.add(n), nil
+}
+
+func (e *encoder) decodeMember(kind jsontext.Kind, at *place, depth int) (next member, err error) {
+	below := at.ofElement()
+	if kind == '{' {
+		raw, err := e.value()
+		if err != nil {
+			return next, err
+		}
+		if len(raw) == 0 || raw[0] != '"' {
+			return next, errors.New("a name is not a string")
+		}
+		if next.name, next.quoted, err = e.unescape(raw); err != nil {
+			return next, err
+		}
+		below = at.ofProperty(next.name)
+	}
+	if below != nil && below.action == drop {
+		next.dropped = true
+		return next, e.decoder.SkipValue()
+	}
+	if next.node, err = e.decode(below, depth+1); err != nil || below == nil {
+		return next, err
+	}
+	next.node, err = e.apply(next.node, below)
+	return next, err
 }
 
 // apply hides or orders a value.
-func (r *rules) apply(value *node, at *place) (*node, error) {
-	if at == nil {
-		return value, nil
-	}
-	switch at.action {
-	case fingerprint:
-		if value.empty() {
-			return value, nil
-		}
-		quoted, err := jsontext.AppendQuote(nil, r.secret(value.append(nil, 0)))
-		return &node{raw: quoted, kind: '"'}, err
-	case order:
-		if value.kind == '[' {
-			value.order(at.sortBy)
-		}
+func (e *encoder) apply(value int, at *place) (int, error) {
+	switch n := e.nodes[value]; {
+	case at.action == fingerprint && !n.empty():
+		quoted, err := jsontext.AppendQuote(nil, e.rules.secret(e.append(nil, value, 0)))
+		return e.add(node{kind: '"', raw: quoted}), err
+	case at.action == order && n.kind == '[':
+		e.order(n, at.sortBy)
 	}
 	return value, nil
 }
 
 // empty says whether there is no secret in a value.
-func (n *node) empty() bool {
-	return n.kind == 'n' || (n.kind == '"' && len(n.raw) == 2) || (n.kind == '[' && len(n.nodes) == 0) ||
-		(n.kind == '{' && len(n.nodes) == 0)
-}
-
-func (n *node) sort() {
-	sorted := true
-	for i := 1; i < len(n.names); i++ {
-		if n.names[i-1] >= n.names[i] {
-			sorted = false
-			break
-		}
+func (n node) empty() bool {
+	switch n.kind {
+	case 'n':
+		return true
+	case '"':
+		return len(n.raw) == 2
+	case '[', '{':
+		return n.count == 0
 	}
-	if sorted {
-		return
-	}
-	by := make([]int, len(n.names))
-	for i := range by {
-		by[i] = i
-	}
-	slices.SortFunc(by, func(a, b int) int { return cmp.Compare(n.names[a], n.names[b]) })
-	names, nodes := make([]string, len(by)), make([]*node, len(by))
-	for to, from := range by {
-		names[to], nodes[to] = n.names[from], n.nodes[from]
-	}
-	n.names, n.nodes = names, nodes
-}
-
-// order sorts an array by a property of its elements, then by their bytes.
-func (n *node) order(by []string) {
-	type keyed struct {
-		key, text []byte
-		node      *node
-	}
-	elements := make([]keyed, len(n.nodes))
-	for i, element := range n.nodes {
-		elements[i] = keyed{text: element.append(nil, 0), node: element}
-		if found := element.find(by); found != nil {
-			elements[i].key = found.append(nil, 0)
-		}
-	}
-	slices.SortStableFunc(elements, func(a, b keyed) int {
-		return cmp.Or(bytes.Compare(a.key, b.key), bytes.Compare(a.text, b.text))
-	})
-	for i := range elements {
-		n.nodes[i] = elements[i].node
-	}
-}
-
-// find returns the property at a path, or nil.
-func (n *node) find(path []string) *node {
-	for _, name := range path {
-		i := slices.Index(n.names, name)
-		if i < 0 {
-			return nil
-		}
-		n = n.nodes[i]
-	}
-	return n
+	return false
 }
 
 const indentation = "  "
 
-// append writes the value, as a person reads it.
-func (n *node) append(out []byte, level int) []byte {
-	switch n.kind {
-	case '{', '[':
-		closing := byte('}')
-		if n.kind == '[' {
-			closing = ']'
-		}
-		out = append(out, byte(n.kind))
-		for i, child := range n.nodes {
-			if i > 0 {
-				out = append(out, ',')
-			}
-			out = newLine(out, level+1)
-			if n.kind == '{' {
-				out, _ = jsontext.AppendQuote(out, n.names[i]) // valid UTF-8: the decoder saw to it
-				out = append(out, ':', ' ')
-			}
-			out = child.append(out, level+1)
-		}
-		if len(n.nodes) > 0 {
-			out = newLine(out, level)
-		}
-		return append(out, closing)
+// append writes a value, as a person reads it.
+func (e *encoder) append(out []byte, value, level int) []byte {
+	n := e.nodes[value]
+	if n.kind != '{' && n.kind != '[' {
+		return append(out, n.raw...)
 	}
-	return append(out, n.raw...)
+	out = append(out, byte(n.kind))
+	for i, child := range e.members[n.first : n.first+n.count] {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = newLine(out, level+1)
+		if n.kind == '{' {
+			out = append(append(out, child.quoted...), ':', ' ')
+		}
+		out = e.append(out, child.node, level+1)
+	}
+	if n.count > 0 {
+		out = newLine(out, level)
+	}
+	if n.kind == '{' {
+		return append(out, '}')
+	}
+	return append(out, ']')
 }
 
+// spaces is the indentation of the first levels, which are nearly all.
+const spaces = "\n                                "
+
 func newLine(out []byte, level int) []byte {
+	if n := 1 + level*len(indentation); n <= len(spaces) {
+		return append(out, spaces[:n]...)
+	}
 	out = append(out, '\n')
 	for range level {
 		out = append(out, indentation...)

@@ -22,6 +22,8 @@ const maxDisplayName = 256
 // Changes implements [port.Vault].
 func (v *Vault) Changes(ctx context.Context, commit, configurationType string) iter.Seq2[*understudyv1.ItemChange, error] {
 	return func(yield func(*understudyv1.ItemChange, error) bool) {
+		v.reading.RLock()
+		defer v.reading.RUnlock()
 		d := &differ{ctx: ctx, storage: v.storage(), only: configurationType, yield: yield}
 		if err := d.commit(plumbing.NewHash(commit)); err != nil && !errors.Is(err, errStop) {
 			yield(nil, err)
@@ -73,7 +75,7 @@ func (d *differ) folders(before, after plumbing.Hash, path string, level int) er
 	for _, name := range names(old, now) {
 		a, b := old[name], now[name]
 		if a.Hash == b.Hash || (a.Mode != filemode.Dir && b.Mode != filemode.Dir) {
-			continue
+			continue // nothing changed, or a file where no item is
 		}
 		below := path + name
 		if d.only != "" && d.only != below && !strings.HasPrefix(d.only, below+"/") {
@@ -83,11 +85,19 @@ func (d *differ) folders(before, after plumbing.Hash, path string, level int) er
 		if level == 1 {
 			next = d.files
 		}
-		if err := next(a.Hash, b.Hash, below+"/", level+1); err != nil {
+		if err := next(folderOf(a), folderOf(b), below+"/", level+1); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// folderOf returns the id of a folder, zero for what is none.
+func folderOf(entry object.TreeEntry) plumbing.Hash {
+	if entry.Mode != filemode.Dir {
+		return plumbing.ZeroHash
+	}
+	return entry.Hash
 }
 
 // files compares the items of a type.
@@ -114,7 +124,8 @@ func (d *differ) files(before, after plumbing.Hash, path string, _ int) error {
 	for _, name := range names(old, now) {
 		a, hadIt := old[name]
 		b, hasIt := now[name]
-		if !isItem(name) || a.Hash == b.Hash {
+		hadIt, hasIt = hadIt && isItem(name, a.Mode), hasIt && isItem(name, b.Mode)
+		if (!hadIt && !hasIt) || (hadIt && hasIt && a.Hash == b.Hash) {
 			continue
 		}
 		change := &understudyv1.ItemChange{Path: path + name}
@@ -144,9 +155,6 @@ func (d *differ) entries(id plumbing.Hash) (map[string]object.TreeEntry, error) 
 		return entries, nil
 	}
 	tree, err := object.GetTree(d.storage, id)
-	if errors.Is(err, plumbing.ErrObjectNotFound) {
-		return entries, nil // a file where a folder is on the other side
-	}
 	if err != nil {
 		return nil, fmt.Errorf("reading a tree: %w", err)
 	}

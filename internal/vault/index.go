@@ -5,71 +5,77 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // indexEntry is one item in `_index.json`.
 type indexEntry struct {
 	ID          string `json:"id"`
-	DisplayName string `json:"display_name,omitempty"`
+	DisplayName string `json:"display_name"`
 	File        string `json:"file"`
 }
 
 // encodeIndex returns `_index.json`: the items, ordered by file, one a line, so
-// that a difference is one line.
-func encodeIndex(items map[string]stagedItem) ([]byte, error) {
-	out := []byte("[")
-	for i, name := range slices.Sorted(maps.Keys(items)) {
-		line, err := json.Marshal(indexEntry{ID: items[name].id, DisplayName: items[name].displayName, File: name})
-		if err != nil {
-			return nil, fmt.Errorf("encoding an index: %w", err)
-		}
+// that a difference is one line. Ids and names are UTF-8.
+func encodeIndex(items map[string]stagedItem) []byte {
+	out := append(make([]byte, 0, 4+len(items)*128), '[')
+	for i, name := range sortedKeys(items) {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(append(out, "\n"+indentation...), line...)
+		item := items[name]
+		out = appendString(append(out, "\n"+indentation+`{"id":`...), item.id)
+		if item.displayName != "" {
+			out = appendString(append(out, `,"display_name":`...), item.displayName)
+		}
+		out = append(appendString(append(out, `,"file":`...), name), '}')
 	}
 	if len(items) > 0 {
 		out = append(out, '\n')
 	}
-	return append(out, "]\n"...), nil
+	return append(out, "]\n"...)
 }
 
-// readIndex returns what the last commit says of the items of a type: file → item.
-func (s *staging) readIndex(staged *stagedType) (map[string]stagedItem, error) {
-	id, ok := staged.before[indexFile]
-	if !ok {
-		return nil, nil
-	}
-	return indexOf(s.storage, id)
+func appendString(out []byte, text string) []byte {
+	out, _ = jsontext.AppendQuote(out, text) // fails for broken UTF-8 only
+	return out
 }
 
-func indexOf(storage *filesystem.Storage, id plumbing.Hash) (_ map[string]stagedItem, err error) {
-	blob, err := object.GetBlob(storage, id)
+// indexOf returns what an index says: file → item without content. An index that
+// somebody broke by hand says nothing; the next complete reading mends it.
+func indexOf(storage *filesystem.Storage, id plumbing.Hash) (map[string]stagedItem, error) {
+	content, err := readBlob(storage, id)
 	if err != nil {
 		return nil, fmt.Errorf("reading an index: %w", err)
 	}
-	reader, err := blob.Reader()
-	if err != nil {
-		return nil, fmt.Errorf("reading an index: %w", err)
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	content, err := io.ReadAll(reader)
-	if err != nil {
-		return nil, fmt.Errorf("reading an index: %w", err)
-	}
+	return decodeIndex(content), nil
+}
+
+func decodeIndex(content []byte) map[string]stagedItem {
 	var entries []indexEntry
 	if err := json.Unmarshal(content, &entries); err != nil {
-		return nil, fmt.Errorf("an index of the last commit is not usable: %w", err)
+		return nil
 	}
 	items := make(map[string]stagedItem, len(entries))
 	for _, e := range entries {
 		items[e.File] = stagedItem{id: e.ID, displayName: e.DisplayName}
 	}
-	return items, nil
+	return items
+}
+
+func readBlob(storage *filesystem.Storage, id plumbing.Hash) (_ []byte, err error) {
+	blob, err := object.GetBlob(storage, id)
+	if err != nil {
+		return nil, err
+	}
+	reader, err := blob.Reader()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	return io.ReadAll(reader)
 }

@@ -7,14 +7,13 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"hash"
 	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/klauspost/compress/zlib"
 
@@ -31,10 +30,10 @@ type packWriter struct {
 	file      *os.File
 	out       *bufio.Writer
 	offset    int64
-	zip       *zlib.Writer
-	header    [20]byte
 	objects   []packed
 	known     map[plumbing.Hash]struct{}
+	// broken is the first error: what was to be written is missing.
+	broken error
 }
 
 // packed is one object of a pack.
@@ -44,7 +43,10 @@ type packed struct {
 	crc    uint32
 }
 
-const packHeaderSize = 12
+const (
+	packHeaderSize = 12
+	packBuffer     = 1 << 18
+)
 
 // temporaryPack is how the names of unfinished packs begin; git removes files of
 // this form too.
@@ -57,68 +59,102 @@ func newPackWriter(directory string) (*packWriter, error) {
 		return nil, err
 	}
 	w := &packWriter{
-		directory: directory, file: file, out: bufio.NewWriterSize(file, 1<<18),
+		directory: directory, file: file, out: bufio.NewWriterSize(file, packBuffer), offset: packHeaderSize,
 		known: make(map[plumbing.Hash]struct{}),
-	}
-	if w.zip, err = zlib.NewWriterLevel(io.Discard, zlib.BestSpeed); err != nil {
-		return nil, err
 	}
 	// The number of objects is known at the end, and written then.
 	_, err = w.out.Write(make([]byte, packHeaderSize))
-	w.offset = packHeaderSize
 	return w, err
 }
 
 // objectID returns the id of an object.
 func objectID(kind plumbing.ObjectType, content []byte) plumbing.Hash {
+	var header [32]byte
 	h := sha1.New()
-	h.Write(append(strconv.AppendInt(append(append([]byte{}, kind.Bytes()...), ' '), int64(len(content)), 10), 0))
+	h.Write(append(strconv.AppendInt(append(append(header[:0], kind.Bytes()...), ' '), int64(len(content)), 10), 0))
 	h.Write(content)
-	return plumbing.Hash(h.Sum(nil))
+	var id plumbing.Hash
+	h.Sum(id[:0])
+	return id
+}
+
+// deflater makes entries of packs. It is used again for the next.
+type deflater struct {
+	zip   *zlib.Writer
+	entry bytes.Buffer
+}
+
+// deflaters are apart from the writers, so that many objects are compressed at the
+// same time.
+var deflaters = sync.Pool{New: func() any {
+	zip, err := zlib.NewWriterLevel(io.Discard, zlib.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return &deflater{zip: zip}
+}}
+
+// maxKeptEntry is how large the buffer of an idle deflater may be.
+const maxKeptEntry = 1 << 20
+
+func (d *deflater) release() {
+	if d.entry.Cap() <= maxKeptEntry {
+		deflaters.Put(d)
+	}
+}
+
+// deflate returns the entry of an object: its kind and size, and the compressed
+// content. It is valid until release or the next call.
+func (d *deflater) deflate(kind plumbing.ObjectType, content []byte) ([]byte, error) {
+	d.entry.Reset()
+	header := [binary.MaxVarintLen64 + 1]byte{byte(kind)<<4 | byte(len(content)&15)}
+	size := 1
+	if len(content) > 15 {
+		header[0] |= 0x80
+		size += binary.PutUvarint(header[1:], uint64(len(content))>>4)
+	}
+	d.entry.Write(header[:size])
+	d.zip.Reset(&d.entry)
+	if _, err := d.zip.Write(content); err != nil {
+		return nil, err
+	}
+	err := d.zip.Close()
+	return d.entry.Bytes(), err
+}
+
+// has says whether the pack has an object.
+func (w *packWriter) has(id plumbing.Hash) bool {
+	_, ok := w.known[id]
+	return ok
 }
 
 // put adds an object, unless the pack has it.
 func (w *packWriter) put(kind plumbing.ObjectType, id plumbing.Hash, content []byte) error {
-	if _, ok := w.known[id]; ok {
-		return nil
+	if w.has(id) {
+		return w.broken
 	}
-	crc := crc32.NewIEEE()
-	counter := &countingWriter{to: w.out, crc: crc}
-	n := binary.PutUvarint(w.header[1:], uint64(len(content))>>4)
-	w.header[0] = byte(kind)<<4 | byte(len(content)&15)
-	head := w.header[:1]
-	if len(content) > 15 {
-		w.header[0] |= 0x80
-		head = w.header[:1+n]
-	}
-	if _, err := counter.Write(head); err != nil {
+	d := deflaters.Get().(*deflater)
+	defer d.release()
+	entry, err := d.deflate(kind, content)
+	if err != nil {
 		return err
 	}
-	w.zip.Reset(counter)
-	if _, err := w.zip.Write(content); err != nil {
-		return err
+	return w.append(id, entry)
+}
+
+// append adds an entry, unless the pack has its object. After an error the pack
+// cannot be finished.
+func (w *packWriter) append(id plumbing.Hash, entry []byte) error {
+	if w.broken != nil || w.has(id) {
+		return w.broken
 	}
-	if err := w.zip.Close(); err != nil {
-		return err
+	if _, w.broken = w.out.Write(entry); w.broken != nil {
+		return w.broken
 	}
-	w.objects = append(w.objects, packed{id: id, offset: w.offset, crc: crc.Sum32()})
+	w.objects = append(w.objects, packed{id: id, offset: w.offset, crc: crc32.ChecksumIEEE(entry)})
 	w.known[id] = struct{}{}
-	w.offset += counter.n
+	w.offset += int64(len(entry))
 	return nil
-}
-
-// countingWriter counts and sums what goes through it.
-type countingWriter struct {
-	to  io.Writer
-	crc hash.Hash32
-	n   int64
-}
-
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.to.Write(p)
-	c.crc.Write(p[:n])
-	c.n += int64(n)
-	return n, err
 }
 
 // abort removes the pack.
@@ -127,48 +163,56 @@ func (w *packWriter) abort() {
 	os.Remove(w.file.Name())
 }
 
-// finish completes the pack and its index, durably, and returns the name of the
-// pack's file.
-func (w *packWriter) finish() (name string, err error) {
+// seal writes what is left of the pack and returns its checksum.
+func (w *packWriter) seal() ([]byte, error) {
+	if w.broken != nil {
+		return nil, w.broken
+	}
+	if err := w.out.Flush(); err != nil {
+		return nil, err
+	}
+	header := [packHeaderSize]byte{'P', 'A', 'C', 'K', 0, 0, 0, 2}
+	binary.BigEndian.PutUint32(header[8:], uint32(len(w.objects)))
+	if _, err := w.file.WriteAt(header[:], 0); err != nil {
+		return nil, err
+	}
+	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	sum := sha1.New()
+	if _, err := io.CopyBuffer(sum, onlyReader{w.file}, make([]byte, packBuffer)); err != nil {
+		return nil, err
+	}
+	checksum := sum.Sum(nil)
+	_, err := w.file.Write(checksum)
+	return checksum, err
+}
+
+// onlyReader hides that a file can copy itself, in small pieces.
+type onlyReader struct{ io.Reader }
+
+// finish completes the pack and its index, durably, and returns the path of the
+// pack. The pack is visible, with its index, or not at all.
+func (w *packWriter) finish() (path string, err error) {
 	defer func() {
 		if err != nil {
 			w.abort()
 		}
 	}()
-	if err := w.out.Flush(); err != nil {
+	checksum, err := w.seal()
+	if err != nil {
 		return "", err
 	}
-	header := [packHeaderSize]byte{'P', 'A', 'C', 'K', 0, 0, 0, 2}
-	binary.BigEndian.PutUint32(header[8:], uint32(len(w.objects)))
-	if _, err := w.file.WriteAt(header[:], 0); err != nil {
-		return "", err
-	}
-	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
-		return "", err
-	}
-	sum := sha1.New()
-	if _, err := io.Copy(sum, bufio.NewReaderSize(w.file, 1<<18)); err != nil {
-		return "", err
-	}
-	checksum := sum.Sum(nil)
-	if _, err := w.file.Write(checksum); err != nil {
-		return "", err
-	}
-	if err := w.file.Sync(); err != nil {
-		return "", err
-	}
-	if err := w.file.Chmod(0o444); err != nil {
-		return "", err
-	}
-	if err := w.file.Close(); err != nil {
+	if err := errors.Join(w.file.Chmod(0o444), w.file.Sync(), w.file.Close()); err != nil {
 		return "", err
 	}
 	base := filepath.Join(w.directory, "pack-"+hex.EncodeToString(checksum))
-	// The index comes last: git takes a pack for real when it has one.
-	if err := os.Rename(w.file.Name(), base+".pack"); err != nil {
+	// The pack comes last: go-git takes one without an index for damage, while git
+	// does not mind an index without a pack.
+	if err := writeDurably(base+".idx", 0o444, w.index(checksum)); err != nil {
 		return "", err
 	}
-	if err := writeDurably(base+".idx", 0o444, w.index(checksum)); err != nil {
+	if err := os.Rename(w.file.Name(), base+".pack"); err != nil {
 		return "", err
 	}
 	return base + ".pack", syncDirectory(w.directory)
@@ -212,29 +256,36 @@ func (w *packWriter) index(checksum []byte) []byte {
 	return append(out, sum[:]...)
 }
 
-// writeDurably writes a file so that it has its whole content or does not exist.
-// The caller makes the folder durable.
-func writeDurably(path string, mode os.FileMode, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp*")
+// without returns the pack without some objects: a new one, in place of this one.
+func (w *packWriter) without(drop map[plumbing.Hash]struct{}) (_ *packWriter, err error) {
+	defer w.abort()
+	if w.broken != nil {
+		return nil, w.broken
+	}
+	if err := w.out.Flush(); err != nil {
+		return nil, err
+	}
+	smaller, err := newPackWriter(w.directory)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
+	for i, o := range w.objects {
+		if _, ok := drop[o.id]; ok {
+			continue
+		}
+		end := w.offset
+		if i+1 < len(w.objects) {
+			end = w.objects[i+1].offset
+		}
+		entry := make([]byte, end-o.offset)
+		if _, err := w.file.ReadAt(entry, o.offset); err != nil {
+			smaller.abort()
+			return nil, err
+		}
+		if err := smaller.append(o.id, entry); err != nil {
+			smaller.abort()
+			return nil, err
+		}
 	}
-	if err != nil {
-		os.Remove(file.Name())
-		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
-	}
-	return nil
-}
-
-func syncDirectory(path string) error {
-	directory, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(directory.Sync(), directory.Close())
+	return smaller, nil
 }

@@ -4,11 +4,16 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
 
 	"understudy.internal/internal/catalog"
 )
 
-// action is what happens to a property.
+// action is what happens to a property. Of two that apply to one property the
+// lower one wins, keep excepted: what is dropped needs no fingerprint, what is
+// hidden no order.
 type action uint8
 
 const (
@@ -18,111 +23,168 @@ const (
 	order
 )
 
-// rules are the normalization rules of one configuration type, as an automaton: a
-// node is a place in a document, a step a property name or array element.
+// rules are the normalization rules of one configuration type, as an automaton:
+// one look-up per property, whatever the number of paths. They are not changed
+// after they are made.
 type rules struct {
 	key  []byte
 	root *place
 }
 
-// place is a set of positions in property paths that match where the encoder is.
+// place is a state of the automaton: where a reader of the document is. Nil is the
+// place below which no rule applies, which is almost everywhere.
 type place struct {
-	patterns []pattern
-	// next caches where a property leads. Documents repeat their property names.
 	action action
 	sortBy []string
+	// named says where the properties lead that a path names, other where every
+	// other property does, element where an array's elements do.
+	named   map[string]*place
+	other   *place
+	element *place
 }
 
-// pattern is a property path, or what is left of it.
+func (p *place) ofProperty(name []byte) *place {
+	if p == nil {
+		return nil
+	}
+	if next, ok := p.named[string(name)]; ok {
+		return next
+	}
+	return p.other
+}
+
+func (p *place) ofElement() *place {
+	if p == nil {
+		return nil
+	}
+	return p.element
+}
+
+// pattern is a property path with what it asks for.
 type pattern struct {
 	segments []string
 	action   action
 	sortBy   []string
 }
 
-// newRules compiles the rules of a type. Its paths are valid: the catalog checks
-// them.
+// newRules compiles the rules of a type. It fails for a path that is not one,
+// which the catalog does not have.
 func newRules(t *catalog.Type, key []byte) (*rules, error) {
-	var patterns []pattern
-	add := func(paths []string, a action) error {
-		for _, path := range paths {
-			segments, err := catalog.ParsePropertyPath(path)
-			if err != nil {
-				return err
-			}
-			patterns = append(patterns, pattern{segments: segments, action: a})
-		}
-		return nil
-	}
-	if err := add(t.AllVolatile(), drop); err != nil {
-		return nil, err
-	}
-	if err := add(t.Secrets, fingerprint); err != nil {
-		return nil, err
-	}
-	for _, rule := range t.Arrays {
-		segments, err := catalog.ParsePropertyPath(rule.Path)
-		if err != nil {
+	c := compiler{places: map[string]*place{}}
+	for _, path := range t.AllVolatile() {
+		if err := c.add(path, drop, ""); err != nil {
 			return nil, err
 		}
-		var by []string
-		if rule.Key != "" {
-			if by, err = catalog.ParsePropertyPath(rule.Key); err != nil {
-				return nil, err
-			}
-		}
-		patterns = append(patterns, pattern{segments: segments, action: order, sortBy: by})
 	}
-	return &rules{key: key, root: &place{patterns: expand(patterns)}}, nil
-}
-
-// expand adds, for each pattern that begins with `**`, the pattern without it.
-func expand(patterns []pattern) []pattern {
-	for i := 0; i < len(patterns); i++ {
-		if p := patterns[i]; len(p.segments) > 0 && p.segments[0] == catalog.AnyDepth {
-			rest := p
-			rest.segments = p.segments[1:]
-			patterns = append(patterns, rest)
+	for _, path := range t.Secrets {
+		if err := c.add(path, fingerprint, ""); err != nil {
+			return nil, err
 		}
 	}
-	return patterns
+	for _, rule := range t.Arrays {
+		if err := c.add(rule.Path, order, rule.Key); err != nil {
+			return nil, err
+		}
+	}
+	var start []position
+	for i := range c.patterns {
+		start = append(start, position{pattern: i})
+	}
+	return &rules{key: key, root: c.place(start, -1)}, nil
 }
 
-// step returns the place below a property or, for an array element, below "". It
-// returns nil where no pattern leads, which is almost everywhere.
-func (p *place) step(name string, element bool) *place {
-	if p == nil {
+// compiler makes the automaton of a list of patterns.
+type compiler struct {
+	patterns []pattern
+	places   map[string]*place
+}
+
+// position is how much of a pattern has been matched.
+type position struct{ pattern, segment int }
+
+func (c *compiler) add(path string, a action, key string) (err error) {
+	p := pattern{action: a}
+	if p.segments, err = catalog.ParsePropertyPath(path); err != nil {
+		return err
+	}
+	if key != "" {
+		if p.sortBy, err = catalog.ParsePropertyPath(key); err != nil {
+			return err
+		}
+	}
+	c.patterns = append(c.patterns, p)
+	return nil
+}
+
+// place returns the state of a set of positions. complete is the pattern that ends
+// there, or -1.
+func (c *compiler) place(at []position, complete int) *place {
+	if len(at) == 0 && complete < 0 {
 		return nil
 	}
-	var next []pattern
-	below := &place{}
-	for _, pattern := range p.patterns {
-		if len(pattern.segments) == 0 {
+	// `**` stands for no level, too.
+	for i := 0; i < len(at); i++ {
+		after := position{at[i].pattern, at[i].segment + 1}
+		if c.segment(at[i]) == catalog.AnyDepth && !slices.Contains(at, after) {
+			at = append(at, after)
+		}
+	}
+	slices.SortFunc(at, func(a, b position) int {
+		return (a.pattern-b.pattern)*(1<<16) + a.segment - b.segment
+	})
+	key := fmt.Sprint(complete, at)
+	if known, ok := c.places[key]; ok {
+		return known
+	}
+	p := &place{named: map[string]*place{}}
+	c.places[key] = p
+	if complete >= 0 {
+		p.action, p.sortBy = c.patterns[complete].action, c.patterns[complete].sortBy
+	}
+	for _, position := range at {
+		if name := c.segment(position); name != catalog.AnyOne && name != catalog.AnyDepth {
+			p.named[name] = nil
+		}
+	}
+	for name := range p.named {
+		p.named[name] = c.step(at, name)
+	}
+	p.other = c.step(at, "")
+	p.element = p.other // wildcards stand for elements, too
+	return p
+}
+
+func (c *compiler) segment(at position) string { return c.patterns[at.pattern].segments[at.segment] }
+
+// step returns the state after a property that has a name, or after one that no
+// path names.
+func (c *compiler) step(at []position, name string) *place {
+	var next []position
+	complete := -1
+	for _, from := range at {
+		segment := c.segment(from)
+		if segment == catalog.AnyDepth {
+			next = append(next, from)
 			continue
 		}
-		first := pattern.segments[0]
+		if segment != catalog.AnyOne && (name == "" || segment != name) {
+			continue
+		}
+		to := position{from.pattern, from.segment + 1}
 		switch {
-		case first == catalog.AnyDepth:
-			next = append(next, pattern)
-		case first == catalog.AnyOne || (!element && first == name):
-			rest := pattern
-			rest.segments = pattern.segments[1:]
-			if len(rest.segments) == 0 {
-				// Dropping wins over a fingerprint, a fingerprint over order.
-				if below.action == keep || rest.action < below.action {
-					below.action, below.sortBy = rest.action, rest.sortBy
-				}
-				continue
+		case to.segment < len(c.patterns[to.pattern].segments):
+			if !slices.Contains(next, to) {
+				next = append(next, to)
 			}
-			next = append(next, rest)
+		case complete < 0 || c.patterns[to.pattern].action < c.patterns[complete].action:
+			complete = to.pattern
 		}
 	}
-	if len(next) == 0 && below.action == keep {
-		return nil
-	}
-	below.patterns = expand(next)
-	return below
+	return c.place(next, complete)
 }
+
+// fingerprintPrefix begins every fingerprint, so that one can be told from content.
+const fingerprintPrefix = "hmac-sha256:"
 
 // secret returns what is stored in place of a secret: a keyed fingerprint of its
 // canonical bytes, so that a change shows and the value does not. The key is named
@@ -131,6 +193,5 @@ func (r *rules) secret(canonical []byte) string {
 	mac := hmac.New(sha256.New, r.key)
 	mac.Write(canonical)
 	id := sha256.Sum256(r.key)
-	return "hmac-sha256:" + hex.EncodeToString(id[:4]) + ":" + hex.EncodeToString(mac.Sum(nil))
+	return strings.Join([]string{fingerprintPrefix + hex.EncodeToString(id[:4]), hex.EncodeToString(mac.Sum(nil))}, ":")
 }
-

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
-	"time"
+	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -15,7 +16,6 @@ import (
 	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/gofrs/flock"
 
-	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
 )
@@ -29,19 +29,26 @@ type staging struct {
 	previous *object.Commit
 	root     *object.Tree
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// pack is nil after the commit.
 	pack     *packWriter
 	types    map[string]*stagedType
 	coverage coverage
-	complete map[string]time.Time
-	last     lastComplete
-	closed   bool
+	notes    notes
+	// used counts the uses of staged content, unused has what no folder took.
+	used   map[plumbing.Hash]int
+	unused []plumbing.Hash
+	closed bool
 }
 
 // stagedType is what a sync read of a type.
 type stagedType struct {
-	// before are the files of the last commit: name → blob.
+	// before are the items of the last commit: name → blob.
 	before map[string]plumbing.Hash
+	// index is the index of the last commit, or zero.
+	index plumbing.Hash
+	// foreign are the entries of the folder that are not ours.
+	foreign []treeEntry
 	// treeBefore is the folder of the last commit; zero if there is none.
 	treeBefore plumbing.Hash
 	// staged are the files read: name → what is in them.
@@ -56,13 +63,16 @@ type stagedItem struct {
 	blob            plumbing.Hash
 }
 
+// errDone says that a staging is used after its commit.
+var errDone = errors.New("the staging is committed or closed")
+
 // Begin implements [port.Vault].
 func (v *Vault) Begin(ctx context.Context) (port.Staging, error) {
 	lock, err := v.take(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{vault: v, lock: lock, types: map[string]*stagedType{}, complete: map[string]time.Time{}}
+	s := &staging{vault: v, lock: lock, types: map[string]*stagedType{}, used: map[plumbing.Hash]int{}}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -81,10 +91,10 @@ func (s *staging) open() error {
 			return fmt.Errorf("reading the last tree: %w", err)
 		}
 	}
-	if s.coverage, err = readCoverage(s.root); err != nil {
+	if s.coverage, err = s.vault.readCoverage(s.root); err != nil {
 		return err
 	}
-	if s.last, err = s.vault.readLastComplete(); err != nil {
+	if s.notes, err = s.vault.readNotes(); err != nil {
 		return err
 	}
 	if s.pack, err = newPackWriter(s.vault.packDirectory()); err != nil {
@@ -99,36 +109,65 @@ func (s *staging) typeOf(t *catalog.Type) (*stagedType, error) {
 		return staged, nil
 	}
 	staged := &stagedType{before: map[string]plumbing.Hash{}, staged: map[string]stagedItem{}}
-	if entry, err := s.root.FindEntry(t.ID); err == nil && entry.Mode == filemode.Dir {
-		tree, err := object.GetTree(s.storage, entry.Hash)
-		if err != nil {
+	entry, err := s.root.FindEntry(t.ID)
+	switch {
+	case err == nil && entry.Mode == filemode.Dir:
+		if err := staged.read(s.storage, entry.Hash); err != nil {
 			return nil, fmt.Errorf("reading the folder %s: %w", t.ID, err)
 		}
-		staged.treeBefore, staged.tree = entry.Hash, entry.Hash
-		for _, file := range tree.Entries {
-			staged.before[file.Name] = file.Hash
+	case err == nil, errors.Is(err, object.ErrEntryNotFound), errors.Is(err, object.ErrDirectoryNotFound):
+		if err := s.missing(t); err != nil {
+			return nil, err
 		}
-	} else if err != nil && !errors.Is(err, object.ErrEntryNotFound) && !errors.Is(err, object.ErrDirectoryNotFound) {
+	default:
 		return nil, fmt.Errorf("reading the last tree: %w", err)
 	}
 	s.types[t.ID] = staged
 	return staged, nil
 }
 
-// rulesOf returns the compiled rules of a type.
-func (v *Vault) rulesOf(t *catalog.Type) (*rules, error) {
-	if known, ok := v.rules.Load(t); ok {
-		return known.(*rules), nil
+// missing makes sure that a folder that was not found is not there, rather than
+// not readable: go-git says the same of both.
+func (s *staging) missing(t *catalog.Type) error {
+	for _, entry := range s.root.Entries {
+		if entry.Name != t.Workload() || entry.Mode != filemode.Dir {
+			continue
+		}
+		if _, err := object.GetTree(s.storage, entry.Hash); err != nil {
+			return fmt.Errorf("reading the last tree: %w", err)
+		}
 	}
-	compiled, err := newRules(t, v.config.FingerprintKey)
-	if err == nil {
-		v.rules.Store(t, compiled)
-	}
-	return compiled, err
+	return nil
 }
 
-// Add implements [port.Staging].
+func (t *stagedType) read(storage *filesystem.Storage, id plumbing.Hash) error {
+	tree, err := object.GetTree(storage, id)
+	if err != nil {
+		return err
+	}
+	t.treeBefore, t.tree = id, id
+	for _, file := range tree.Entries {
+		switch {
+		case file.Name == indexFile && isFile(file.Mode):
+			t.index = file.Hash
+		case isItem(file.Name, file.Mode):
+			t.before[file.Name] = file.Hash
+		default:
+			t.foreign = append(t.foreign, treeEntry{name: file.Name, mode: modeOf(file.Mode), id: file.Hash})
+		}
+	}
+	return nil
+}
+
+// Add implements [port.Staging]. Only the bookkeeping and the write are done one
+// at a time; the costly part is not.
 func (s *staging) Add(t *catalog.Type, item port.Item) error {
+	if item.ID == "" {
+		return &port.ItemError{Detail: "it has no id"}
+	}
+	if !utf8.ValidString(item.ID) {
+		return &port.ItemError{Detail: "its id is not UTF-8"}
+	}
 	rules, err := s.vault.rulesOf(t)
 	if err != nil {
 		return err
@@ -137,155 +176,56 @@ func (s *staging) Add(t *catalog.Type, item port.Item) error {
 	if err != nil {
 		return err
 	}
-	if item.ID == "" {
-		return &port.ItemError{Detail: "it has no id"}
+	staged := stagedItem{
+		id: item.ID, displayName: strings.ToValidUTF8(item.DisplayName, "\uFFFD"),
+		blob: objectID(plumbing.BlobObject, content),
 	}
-	name := SafeName(item.ID) + fileEnding
-	id := objectID(plumbing.BlobObject, content)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	staged, err := s.typeOf(t)
-	if err != nil {
+	isNew, err := s.stage(t, SafeName(item.ID)+fileEnding, staged)
+	if err != nil || !isNew {
 		return err
 	}
-	if _, ok := staged.staged[name]; ok {
-		return &port.ItemError{Detail: "another item has the same id"}
-	}
-	if staged.before[name] != id {
-		if err := s.pack.put(plumbing.BlobObject, id, content); err != nil {
-			return &port.StorageError{Err: err}
-		}
-	}
-	staged.staged[name] = stagedItem{id: item.ID, displayName: item.DisplayName, blob: id}
-	return nil
+	return s.store(staged.blob, content)
 }
 
-// Settle implements [port.Staging].
-func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement, error) {
+// stage notes an item, and says whether its content is to be stored.
+func (s *staging) stage(t *catalog.Type, name string, item stagedItem) (isNew bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.pack == nil || s.closed {
+		return false, errDone
+	}
 	staged, err := s.typeOf(t)
 	if err != nil {
-		return port.Settlement{}, err
+		return false, err
 	}
 	if staged.settled {
-		return port.Settlement{}, fmt.Errorf("%s is settled twice", t.ID)
+		return false, fmt.Errorf("%s is settled already", t.ID)
 	}
-	staged.settled = true
-	result := port.Settlement{Outcome: reading.Outcome, Reason: reading.Reason, Path: t.ID}
-	complete := reading.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED ||
-		reading.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED
-	if complete && s.collapsed(t, staged, reading) {
-		complete = false
-		result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE
-		result.Reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED
-		reading.Reason = result.Reason
+	if _, ok := staged.staged[name]; ok {
+		return false, &port.ItemError{Detail: "another item has the same id"}
 	}
-	switch {
-	case complete:
-		err = s.replace(staged, &result)
-	case result.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
-		err = s.update(staged, &result)
-	default:
-		result.Items = staged.countBefore()
-	}
-	if err != nil {
-		return port.Settlement{}, err
-	}
-	if complete {
-		result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED
-		if staged.tree != staged.treeBefore {
-			result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED
-		}
-		s.complete[t.ID] = reading.Time
-		result.LastComplete = reading.Time
-	} else {
-		result.LastComplete = s.lastCompleteOf(t.ID)
-	}
-	s.coverage.settle(t.ID, result, reading, staged, s.lastCompleteOf(t.ID))
-	staged.before, staged.staged = nil, nil // the tree has what the commit needs
-	return result, nil
+	staged.staged[name] = item
+	return staged.before[name] != item.blob && !s.pack.has(item.blob), nil
 }
 
-// replace makes the folder of exactly what was read.
-func (s *staging) replace(staged *stagedType, result *port.Settlement) error {
-	for name, item := range staged.staged {
-		staged.count(name, item, result)
-	}
-	for name := range staged.before {
-		if _, ok := staged.staged[name]; !ok && isItem(name) {
-			result.Removed++
-		}
-	}
-	result.Items = len(staged.staged)
-	return s.writeFolder(staged, staged.staged)
-}
-
-// update makes the folder of what was read and, for the rest, of what there was.
-func (s *staging) update(staged *stagedType, result *port.Settlement) error {
-	if len(staged.staged) == 0 {
-		result.Items = staged.countBefore()
-		return nil
-	}
-	names, err := s.readIndex(staged)
+// store writes a file to the pack. After an error there can be no commit: the
+// pack remembers it.
+func (s *staging) store(id plumbing.Hash, content []byte) error {
+	d := deflaters.Get().(*deflater)
+	defer d.release()
+	entry, err := d.deflate(plumbing.BlobObject, content)
 	if err != nil {
 		return err
 	}
-	merged := make(map[string]stagedItem, len(staged.before)+len(staged.staged))
-	for name, blob := range staged.before {
-		if isItem(name) {
-			known := names[name]
-			merged[name] = stagedItem{id: known.id, displayName: known.displayName, blob: blob}
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pack == nil || s.closed {
+		return errDone
 	}
-	for name, item := range staged.staged {
-		staged.count(name, item, result)
-		merged[name] = item
+	if err := s.pack.append(id, entry); err != nil {
+		return &port.StorageError{Err: err}
 	}
-	result.Items = len(merged)
-	return s.writeFolder(staged, merged)
-}
-
-// count says whether a file is new or different.
-func (t *stagedType) count(name string, item stagedItem, result *port.Settlement) {
-	switch before, ok := t.before[name]; {
-	case !ok:
-		result.Added++
-	case before != item.blob:
-		result.Modified++
-	}
-}
-
-func (t *stagedType) countBefore() int {
-	n := 0
-	for name := range t.before {
-		if isItem(name) {
-			n++
-		}
-	}
-	return n
-}
-
-// writeFolder writes the index and the tree of a type.
-func (s *staging) writeFolder(staged *stagedType, items map[string]stagedItem) error {
-	index, err := encodeIndex(items)
-	if err != nil {
-		return err
-	}
-	indexID := objectID(plumbing.BlobObject, index)
-	if staged.before[indexFile] != indexID {
-		if err := s.pack.put(plumbing.BlobObject, indexID, index); err != nil {
-			return &port.StorageError{Err: err}
-		}
-	}
-	entries := make([]treeEntry, 0, len(items)+1)
-	entries = append(entries, treeEntry{name: indexFile, mode: modeFile, id: indexID})
-	for name, item := range items {
-		entries = append(entries, treeEntry{name: name, mode: modeFile, id: item.blob})
-	}
-	staged.tree, err = s.putTree(entries, staged.treeBefore)
-	return err
+	return nil
 }
 
 // Close implements [port.Staging].
@@ -298,6 +238,8 @@ func (s *staging) Close() error {
 	s.closed = true
 	if s.pack != nil {
 		s.pack.abort()
+	} else if err := s.vault.mergePacks(); err != nil {
+		s.vault.logger.Warn("merging packs failed; the backup is whole", "error", err)
 	}
 	return s.lock.Unlock()
 }

@@ -3,9 +3,12 @@ package vault
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/object"
 
 	"understudy.internal/internal/port"
 )
@@ -22,21 +25,36 @@ type treeEntry struct {
 	id         plumbing.Hash
 }
 
-// putTree writes a folder, unless it is the one that there was, and returns its
-// id; zero for an empty one, which Git does not have.
-func (s *staging) putTree(entries []treeEntry, before plumbing.Hash) (plumbing.Hash, error) {
-	if len(entries) == 0 {
-		return plumbing.ZeroHash, nil
+func (e treeEntry) isFolder() bool { return e.mode == modeFolder }
+
+// modeOf returns a mode as a tree spells it.
+func modeOf(mode filemode.FileMode) string { return strconv.FormatUint(uint64(mode), 8) }
+
+// entriesOf returns the entries of a tree by name.
+func entriesOf(tree *object.Tree) map[string]treeEntry {
+	entries := make(map[string]treeEntry, len(tree.Entries))
+	for _, e := range tree.Entries {
+		entries[e.Name] = treeEntry{name: e.Name, mode: modeOf(e.Mode), id: e.Hash}
 	}
-	// Git sorts folders as if their names ended with a slash.
+	return entries
+}
+
+// encodeTree returns the content of a tree. It sorts the entries as Git does:
+// folders as if their names ended with a slash.
+func encodeTree(entries []treeEntry) []byte {
 	key := func(e treeEntry) string {
-		if e.mode == modeFolder {
+		if e.isFolder() {
 			return e.name + "/"
 		}
 		return e.name
 	}
-	slices.SortFunc(entries, func(a, b treeEntry) int { return strings.Compare(key(a), key(b)) })
-	content := make([]byte, 0, len(entries)*64)
+	slices.SortFunc(entries, func(a, b treeEntry) int {
+		if a.isFolder() || b.isFolder() {
+			return strings.Compare(key(a), key(b))
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	content := make([]byte, 0, len(entries)*80)
 	for _, e := range entries {
 		content = append(content, e.mode...)
 		content = append(content, ' ')
@@ -44,14 +62,26 @@ func (s *staging) putTree(entries []treeEntry, before plumbing.Hash) (plumbing.H
 		content = append(content, 0)
 		content = append(content, e.id[:]...)
 	}
+	return content
+}
+
+// putTree writes a folder, unless it is the one that there was, and returns its
+// id; zero for an empty one, which Git does not have.
+func (w *packWriter) putTree(entries []treeEntry, before plumbing.Hash) (plumbing.Hash, error) {
+	if len(entries) == 0 {
+		return plumbing.ZeroHash, nil
+	}
+	content := encodeTree(entries)
 	id := objectID(plumbing.TreeObject, content)
 	if id == before {
 		return id, nil
 	}
-	if err := s.pack.put(plumbing.TreeObject, id, content); err != nil {
+	if err := w.put(plumbing.TreeObject, id, content); err != nil {
 		return id, &port.StorageError{Err: err}
 	}
 	return id, nil
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func values(entries map[string]treeEntry) []treeEntry { return slices.Collect(maps.Values(entries)) }

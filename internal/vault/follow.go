@@ -1,0 +1,120 @@
+package vault
+
+import (
+	"context"
+	"errors"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"understudy.internal/internal/port"
+)
+
+// follow brings the branch to that of the remote, so that the next commit can be
+// pushed: it moves forward with it, and commits that the remote does not have are
+// built again on top. A remote that cannot be followed is logged: reading and
+// committing go on, and the push will say it.
+func (v *Vault) follow(ctx context.Context) error {
+	if v.remote == nil {
+		return nil
+	}
+	err := v.catchUp(ctx)
+	var failed *RemoteError
+	if errors.As(err, &failed) {
+		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
+		return nil
+	}
+	return err
+}
+
+func (v *Vault) catchUp(ctx context.Context) error {
+	storage := v.storage()
+	ours, err := v.tip(storage)
+	if err != nil {
+		return err
+	}
+	tip := plumbing.ZeroHash
+	if ours != nil {
+		tip = ours.Hash
+	}
+	theirs, err := v.remoteTip(ctx, storage, tip)
+	if err != nil || theirs.IsZero() || theirs == tip {
+		return err
+	}
+	storage = v.storage() // with what was fetched
+	if ours == nil {
+		return v.move(storage, plumbing.ZeroHash, theirs)
+	}
+	behind, err := isAncestor(ctx, storage, theirs, tip)
+	if err != nil || behind {
+		return v.unreadable(err)
+	}
+	ahead, err := isAncestor(ctx, storage, tip, theirs)
+	if err != nil {
+		return v.unreadable(err)
+	}
+	if ahead {
+		return v.move(storage, tip, theirs)
+	}
+	rebuilt, err := v.rebuild(ctx, storage, ours, theirs)
+	if err != nil {
+		return v.unreadable(err)
+	}
+	v.logger.Warn("the remote branch and ours had moved apart; our commits are built on top of it",
+		"remote", theirs.String(), "before", tip.String(), "now", rebuilt.String())
+	return v.move(v.storage(), tip, rebuilt)
+}
+
+// move sets the branch.
+func (v *Vault) move(storage *filesystem.Storage, from, to plumbing.Hash) error {
+	if err := v.setRef(storage, from, to); err != nil {
+		return &port.StorageError{Err: err}
+	}
+	return nil
+}
+
+// unreadable tells damage of our objects apart from what the remote did.
+func (v *Vault) unreadable(err error) error {
+	var failed *RemoteError
+	var stored *port.StorageError
+	if err == nil || errors.As(err, &failed) || errors.As(err, &stored) {
+		return err
+	}
+	v.logger.Error("comparing with the remote failed", "error", err)
+	return &RemoteError{Reason: RemoteLocal}
+}
+
+// remoteTip returns the commit of the remote's branch, zero when it has none. It
+// and what it needs are in the repository then.
+func (v *Vault) remoteTip(ctx context.Context, storage *filesystem.Storage, have plumbing.Hash) (plumbing.Hash, error) {
+	look, cancel := context.WithTimeout(ctx, fetchFactor*v.remote.Timeout)
+	defer cancel()
+	e, err := v.remote.openSoon(look, uploadPack)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	defer e.close()
+	theirs := e.tip(v.ref())
+	if theirs.IsZero() {
+		return theirs, nil
+	}
+	if known, err := hasCommit(storage, theirs); err != nil || known {
+		return theirs, v.unreadable(err)
+	}
+	if err := v.fetch(look, e, theirs, have); err != nil {
+		return plumbing.ZeroHash, err
+	}
+	return theirs, v.checkFetched(look, theirs, have)
+}
+
+// checkFetched makes sure that a remote sent all that its commit needs, before the
+// branch names it.
+func (v *Vault) checkFetched(ctx context.Context, theirs, have plumbing.Hash) error {
+	storage := v.storage()
+	if _, err := newObjects(ctx, storage, theirs, have); err != nil {
+		return &RemoteError{Reason: RemoteBroken, Detail: "it did not send all objects"}
+	}
+	_, err := object.GetCommit(storage, theirs)
+	return err
+}

@@ -1,0 +1,192 @@
+package vault
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"understudy.internal/internal/port"
+)
+
+// merger brings what one of our commits changed into a tree of the remote. Where
+// both changed a file, the later one counts; a file that one side removed and the
+// other changed stays. So nothing is removed that somebody wrote since, and what is
+// not taken is still in the history.
+type merger struct {
+	storage *filesystem.Storage
+	pack    *packWriter
+	// made and blobs have what was written and cannot be read from the disk yet.
+	made  map[plumbing.Hash][]treeEntry
+	blobs map[plumbing.Hash][]byte
+	// theirsIsLater says whose file counts.
+	theirsIsLater bool
+}
+
+// merge returns the tree that has the changes from base to ours, and those from
+// base to theirs. Zero stands for no tree.
+func (m *merger) merge(path string, base, ours, theirs plumbing.Hash) (plumbing.Hash, error) {
+	if ours == base || ours == theirs {
+		return theirs, nil
+	}
+	if theirs == base {
+		return ours, nil
+	}
+	from, err := m.entries(base)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	a, err := m.entries(ours)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	b, err := m.entries(theirs)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	merged := map[string]treeEntry{}
+	for _, name := range bothNames(a, b) {
+		entry, err := m.entry(path+name, from[name], a[name], b[name])
+		if err != nil {
+			return plumbing.ZeroHash, err
+		}
+		if !entry.id.IsZero() {
+			merged[name] = entry
+		}
+	}
+	if strings.Count(path, "/") == typeDepth {
+		if err := m.index(merged, a, b); err != nil {
+			return plumbing.ZeroHash, err
+		}
+	}
+	id, err := m.pack.putTree(values(merged), theirs)
+	m.made[id] = values(merged)
+	return id, err
+}
+
+// typeDepth is how deep the folders of types are: `<workload>/<type>/`.
+const typeDepth = 2
+
+func bothNames(a, b map[string]treeEntry) []string {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return sortedKeys(all)
+}
+
+func (m *merger) entry(path string, base, ours, theirs treeEntry) (treeEntry, error) {
+	switch {
+	case ours == base, ours == theirs:
+		return theirs, nil
+	case theirs == base:
+		return ours, nil
+	case ours.id.IsZero():
+		return theirs, nil
+	case theirs.id.IsZero():
+		return ours, nil
+	case ours.isFolder() && theirs.isFolder():
+		if !base.isFolder() {
+			base.id = plumbing.ZeroHash
+		}
+		id, err := m.merge(path+"/", base.id, ours.id, theirs.id)
+		return treeEntry{name: ours.name, mode: modeFolder, id: id}, err
+	case ours.isFolder() || theirs.isFolder():
+		return treeEntry{}, &RemoteError{Reason: RemoteDiverged, Detail: "a file here is a folder there"}
+	case path == coverageFile:
+		return m.coverage(base, ours, theirs)
+	case m.theirsIsLater:
+		return theirs, nil
+	}
+	return ours, nil
+}
+
+// entries returns the entries of a tree.
+func (m *merger) entries(id plumbing.Hash) (map[string]treeEntry, error) {
+	if id.IsZero() {
+		return map[string]treeEntry{}, nil
+	}
+	if made, ok := m.made[id]; ok {
+		entries := make(map[string]treeEntry, len(made))
+		for _, e := range made {
+			entries[e.name] = e
+		}
+		return entries, nil
+	}
+	tree, err := object.GetTree(m.storage, id)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tree %s: %w", id, err)
+	}
+	return entriesOf(tree), nil
+}
+
+func (m *merger) read(entry treeEntry) ([]byte, error) {
+	if content, ok := m.blobs[entry.id]; ok || entry.id.IsZero() {
+		return content, nil
+	}
+	return readBlob(m.storage, entry.id)
+}
+
+func (m *merger) write(name string, content []byte) (treeEntry, error) {
+	id := objectID(plumbing.BlobObject, content)
+	m.blobs[id] = content
+	if err := m.pack.put(plumbing.BlobObject, id, content); err != nil {
+		return treeEntry{}, &port.StorageError{Err: err}
+	}
+	return treeEntry{name: name, mode: modeFile, id: id}, nil
+}
+
+// index writes the index of a merged folder: for each file what the side says whose
+// content it has.
+func (m *merger) index(merged, ours, theirs map[string]treeEntry) error {
+	a, err := m.read(ours[indexFile])
+	if err != nil {
+		return err
+	}
+	b, err := m.read(theirs[indexFile])
+	if err != nil {
+		return err
+	}
+	ourNames, theirNames := decodeIndex(a), decodeIndex(b)
+	items := map[string]stagedItem{}
+	for name, entry := range merged {
+		if name == indexFile || entry.mode != modeFile || !strings.HasSuffix(name, fileEnding) {
+			continue
+		}
+		item, ok := ourNames[name]
+		if known, theirsToo := theirNames[name]; theirsToo && (!ok || entry != ours[name]) {
+			item = known
+		}
+		items[name] = item
+	}
+	merged[indexFile], err = m.write(indexFile, encodeIndex(items))
+	return err
+}
+
+// coverage merges `coverage.json` by types.
+func (m *merger) coverage(base, ours, theirs treeEntry) (treeEntry, error) {
+	var sides [3]coverage
+	for i, entry := range []treeEntry{base, ours, theirs} {
+		content, err := m.read(entry)
+		if err != nil {
+			return treeEntry{}, err
+		}
+		if sides[i], err = decodeCoverage(content); err != nil {
+			sides[i] = coverage{} // broken by hand: it says nothing
+		}
+	}
+	merged := coverage{}
+	maps.Copy(merged, sides[2])
+	for id, a := range sides[1] {
+		was, b := sides[0][id], sides[2][id]
+		if b == nil || (!a.equal(was) && (b.equal(was) || !m.theirsIsLater)) {
+			merged[id] = a
+		}
+	}
+	content, err := merged.encode()
+	if err != nil {
+		return treeEntry{}, err
+	}
+	return m.write(coverageFile, content)
+}

@@ -1,0 +1,103 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing/object"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
+)
+
+// syncTrailer names the sync that made a commit.
+const syncTrailer = "Sync: "
+
+// message is the commit message: a summary, the counts, and trailers that tools
+// can read. Nothing in it comes from the tenant.
+func message(info port.CommitInfo) string {
+	c := info.Counts
+	var b strings.Builder
+	fmt.Fprintf(&b, "Sync of %s: %d changed", info.Time.UTC().Format("2006-01-02 15:04"), c.GetChanged())
+	if left := c.GetIncomplete() + c.GetFailed() + c.GetNotBackedUp(); left > 0 {
+		fmt.Fprintf(&b, ", %d not backed up completely", left)
+	}
+	fmt.Fprintf(&b, "\n\n%d configuration types: %d changed, %d unchanged, %d incomplete, %d failed,\n%d not backed up, %d not available.\n\n",
+		c.GetTotal(), c.GetChanged(), c.GetUnchanged(), c.GetIncomplete(), c.GetFailed(), c.GetNotBackedUp(), c.GetNotAvailable())
+	fmt.Fprintf(&b, "%s%s\nStatus: %s\n", syncTrailer, info.Sync, strings.TrimPrefix(info.State.String(), "SYNC_STATE_"))
+	for _, r := range info.Results {
+		name := ""
+		switch r.GetOutcome() {
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
+			name = "Incomplete"
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED:
+			name = "Failed"
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
+			name = "Not-Backed-Up"
+		default:
+			continue
+		}
+		fmt.Fprintf(&b, "%s: %s (%s)\n", name, r.GetConfigurationType(),
+			strings.TrimPrefix(r.GetReason().String(), "CONFIGURATION_FAILURE_REASON_"))
+	}
+	return b.String()
+}
+
+// committedDepth is how many commits of the branch are looked at: what an
+// interrupted sync committed is the last one, or a few below it.
+const committedDepth = 32
+
+// Committed returns the snapshot that a sync committed, or nil when there is none
+// among the last commits of the branch. PushState is NO_REMOTE when that is so,
+// else unset: it is not known whether the push was reached. It changes nothing.
+func (v *Vault) Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error) {
+	if _, err := os.Stat(v.path("HEAD")); errors.Is(err, os.ErrNotExist) || sync == "" {
+		return nil, nil
+	}
+	v.reading.RLock()
+	defer v.reading.RUnlock()
+	commit, err := v.tip(v.storage())
+	for range committedDepth {
+		if err != nil || commit == nil {
+			return nil, err
+		}
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		if madeBy(commit, sync) {
+			return v.snapshotOf(commit), nil
+		}
+		if commit.NumParents() == 0 {
+			return nil, nil
+		}
+		if commit, err = commit.Parent(0); err != nil {
+			err = fmt.Errorf("reading a commit: %w", err)
+		}
+	}
+	return nil, nil
+}
+
+// madeBy says whether the trailers of a commit name a sync.
+func madeBy(commit *object.Commit, sync string) bool {
+	body := strings.TrimRight(commit.Message, "\n")
+	trailers := body[strings.LastIndex(body, "\n\n")+1:]
+	for line := range strings.SplitSeq(trailers, "\n") {
+		if line == syncTrailer+sync {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *Vault) snapshotOf(commit *object.Commit) *understudyv1.Snapshot {
+	snapshot := &understudyv1.Snapshot{
+		Ref: v.ref().String(), Commit: commit.Hash.String(), Tree: commit.TreeHash.String(), Created: true,
+	}
+	if v.remote == nil {
+		snapshot.PushState = understudyv1.PushState_PUSH_STATE_NO_REMOTE
+	}
+	return snapshot
+}

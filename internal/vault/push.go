@@ -1,0 +1,165 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+)
+
+// Push implements [port.Staging]. Its error is a [*RemoteError]. It never forces:
+// the remote moves from the commit that it had, which is one of ours, or not at
+// all. Commits of earlier syncs that were not pushed go with it.
+func (s *staging) Push(ctx context.Context) (understudyv1.PushState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.vault.remote == nil {
+		return understudyv1.PushState_PUSH_STATE_NO_REMOTE, nil
+	}
+	if s.previous != nil {
+		if err := s.push(ctx); err != nil {
+			return understudyv1.PushState_PUSH_STATE_FAILED, err
+		}
+	}
+	return understudyv1.PushState_PUSH_STATE_PUSHED, nil
+}
+
+func (s *staging) push(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.vault.remote.Timeout)
+	defer cancel()
+	e, err := s.vault.remote.open(ctx, receivePack)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	ours, theirs := s.previous.Hash, e.tip(s.vault.ref())
+	if theirs == ours {
+		return nil
+	}
+	if !theirs.IsZero() {
+		contained, err := s.forward(ctx, theirs)
+		if err != nil || contained {
+			return err
+		}
+	}
+	pack, err := s.packFor(ctx, theirs)
+	if err != nil {
+		return s.vault.unreadable(err)
+	}
+	defer pack.abort()
+	return s.send(ctx, e, theirs, pack)
+}
+
+// forward makes sure that the remote's commit is below ours. It returns true when
+// it is the other way round: the remote has ours already.
+func (s *staging) forward(ctx context.Context, theirs plumbing.Hash) (contained bool, err error) {
+	known, err := hasCommit(s.storage, theirs)
+	if err != nil {
+		return false, s.vault.unreadable(err)
+	}
+	if known {
+		below, err := isAncestor(ctx, s.storage, theirs, s.previous.Hash)
+		if err != nil || below {
+			return false, s.vault.unreadable(err)
+		}
+		// We knew it when the sync began, and could not build on it.
+		return false, &RemoteError{Reason: RemoteDiverged}
+	}
+	if _, err := s.vault.remoteTip(ctx, s.storage, s.previous.Hash); err != nil {
+		return false, err
+	}
+	contained, err = isAncestor(ctx, s.vault.storage(), s.previous.Hash, theirs)
+	if err == nil && !contained {
+		err = &RemoteError{Reason: RemoteMoved}
+	}
+	return contained, s.vault.unreadable(err)
+}
+
+// packFor makes the pack that the remote needs: what is new since its commit,
+// copied as it is stored. The caller aborts it.
+func (s *staging) packFor(ctx context.Context, theirs plumbing.Hash) (_ *packWriter, err error) {
+	objects, err := newObjects(ctx, s.storage, s.previous.Hash, theirs)
+	if err != nil {
+		return nil, err
+	}
+	packs, err := openPacks(s.vault.packDirectory())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closePacks(packs)) }()
+	w, err := newPackWriter(s.vault.packDirectory())
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range objects {
+		if err := copyObject(w, packs, s.storage, id); err != nil {
+			w.abort()
+			return nil, err
+		}
+	}
+	if _, err := w.seal(); err != nil {
+		w.abort()
+		return nil, err
+	}
+	return w, nil
+}
+
+// send streams the pack, and reads what became of it.
+func (s *staging) send(ctx context.Context, e *exchange, theirs plumbing.Hash, pack *packWriter) error {
+	update := packp.NewReferenceUpdateRequestFromCapabilities(e.refs.Capabilities)
+	update.Commands = []*packp.Command{{Name: s.vault.ref(), Old: theirs, New: s.previous.Hash}}
+	var head bytes.Buffer
+	size, err := pack.file.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = pack.file.Seek(0, io.SeekStart)
+	}
+	if err := errors.Join(err, update.Encode(&head)); err != nil {
+		return s.vault.unreadable(err)
+	}
+	size += int64(head.Len())
+	got, err := e.send(request{body: io.MultiReader(&head, onlyReader{pack.file}), size: size})
+	if err != nil {
+		return remoteError(ctx, err)
+	}
+	defer got.Close()
+	if !update.Capabilities.Supports(capability.ReportStatus) {
+		return &RemoteError{Reason: RemoteBroken, Detail: "it does not report what became of a push"}
+	}
+	report := packp.NewReportStatus()
+	if err := report.Decode(got); err != nil {
+		return fetchError(ctx, err)
+	}
+	return reported(report, s.vault.ref())
+}
+
+// reported turns the report of a push into an error without its text.
+func reported(report *packp.ReportStatus, ref plumbing.ReferenceName) error {
+	if report.UnpackStatus != "ok" {
+		return &RemoteError{Reason: RemoteRejected, Detail: "it could not store the objects"}
+	}
+	for _, command := range report.CommandStatuses {
+		if command.ReferenceName == ref {
+			if command.Status == "ok" {
+				return nil
+			}
+			return &RemoteError{Reason: refusalOf(command.Status)}
+		}
+	}
+	return &RemoteError{Reason: RemoteBroken, Detail: "it does not say what became of the branch"}
+}
+
+// refusalOf tells a race from a rejection, by the words that git uses for the
+// first: builtin/receive-pack.c.
+func refusalOf(status string) RemoteReason {
+	switch status {
+	case "failed to update ref", "fetch first", "non-fast-forward", "failed to lock":
+		return RemoteMoved
+	}
+	return RemoteRejected
+}

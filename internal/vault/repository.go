@@ -1,0 +1,189 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+	"github.com/gofrs/flock"
+
+	"understudy.internal/internal/port"
+)
+
+// lockFile keeps a second process out of the repository.
+const lockFile = "understudy.lock"
+
+// incomingFolder is where what a remote sends is kept until it is whole.
+const incomingFolder = "understudy-incoming"
+
+func (v *Vault) path(name string) string {
+	return filepath.Join(v.config.Directory, filepath.FromSlash(name))
+}
+
+// packDirectory is where packs are.
+func (v *Vault) packDirectory() string { return v.path("objects/pack") }
+
+// take makes the repository if need be, and locks it. What an earlier process left
+// when it was killed is removed: nobody else can be using it.
+func (v *Vault) take(ctx context.Context) (*flock.Flock, error) {
+	if err := makeDirectory(v.config.Directory); err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	lock := flock.New(v.path(lockFile))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	if !locked {
+		return nil, &port.StorageError{Err: fmt.Errorf("the repository %s is in use", v.config.Directory)}
+	}
+	if err := v.prepare(ctx); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock, nil
+}
+
+func (v *Vault) prepare(ctx context.Context) error {
+	if err := v.initialize(); err != nil {
+		return &port.StorageError{Err: err}
+	}
+	if err := v.clean(); err != nil {
+		return &port.StorageError{Err: err}
+	}
+	if err := v.restore(); err != nil {
+		return err
+	}
+	return v.follow(ctx)
+}
+
+// initialize makes a bare repository, and lets HEAD name the branch.
+func (v *Vault) initialize() error {
+	for _, folder := range []string{"objects/pack", "objects/info", "refs/heads", "refs/tags", "info"} {
+		if err := makeDirectory(v.path(folder)); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(v.path("config")); errors.Is(err, os.ErrNotExist) {
+		config := "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n[gc]\n\tauto = 0\n"
+		if err := writeDurably(v.path("config"), 0o600, []byte(config)); err != nil {
+			return err
+		}
+	}
+	head := "ref: " + v.ref().String() + "\n"
+	if now, err := os.ReadFile(v.path("HEAD")); err == nil && string(now) == head {
+		return nil
+	}
+	// HEAD last: with it the folder is a repository.
+	if err := writeDurably(v.path("HEAD"), 0o600, []byte(head)); err != nil {
+		return err
+	}
+	return syncDirectory(v.config.Directory)
+}
+
+// clean removes what a killed process left behind.
+func (v *Vault) clean() error {
+	left := []string{v.path(v.ref().String()) + ".lock", v.path(incomingFolder)}
+	for _, pattern := range []string{"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*"} {
+		paths, err := filepath.Glob(v.path(pattern))
+		if err != nil {
+			return err
+		}
+		left = append(left, paths...)
+	}
+	half, err := v.halfPacks()
+	if err != nil {
+		return err
+	}
+	for _, path := range append(left, half...) {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// halfPacks returns packs without an index and indexes without a pack: their
+// objects belong to nothing yet, or are in another pack already.
+func (v *Vault) halfPacks() ([]string, error) {
+	files, err := os.ReadDir(v.packDirectory())
+	if err != nil {
+		return nil, err
+	}
+	endings := map[string]int{}
+	for _, file := range files {
+		base, ending, _ := strings.Cut(file.Name(), ".")
+		if strings.HasPrefix(base, "pack-") && (ending == "pack" || ending == "idx") {
+			endings[base]++
+		}
+	}
+	var half []string
+	for base, n := range endings {
+		if n == 1 {
+			path := filepath.Join(v.packDirectory(), base)
+			half = append(half, path+".pack", path+".idx")
+		}
+	}
+	return half, nil
+}
+
+// restore brings a branch back that is gone (deleted by hand, or another one was
+// configured): it begins at the last commit of this vault. To begin anew, remove
+// the repository.
+func (v *Vault) restore() error {
+	storage := v.storage()
+	tip, err := v.tip(storage)
+	if err != nil || tip != nil {
+		return err
+	}
+	notes, err := v.readNotes()
+	if err != nil || notes.Commit == "" {
+		return err
+	}
+	last := plumbing.NewHash(notes.Commit)
+	if _, err := object.GetCommit(storage, last); err != nil {
+		return fmt.Errorf("the branch is gone, and its last commit cannot be read: %w", err)
+	}
+	v.logger.Warn("the branch was missing and begins at the last commit", "branch", v.config.Branch, "commit", notes.Commit)
+	if err := v.setRef(storage, plumbing.ZeroHash, last); err != nil {
+		return &port.StorageError{Err: err}
+	}
+	return nil
+}
+
+// setRef moves the branch from one commit to another, durably, with the lock file
+// that git takes too.
+func (v *Vault) setRef(storage *filesystem.Storage, from, to plumbing.Hash) error {
+	path := v.path(v.ref().String())
+	if err := makeDirectory(filepath.Dir(path)); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("locking the branch: %w", err)
+	}
+	defer os.Remove(path + ".lock") // gone already when all went well
+	current := plumbing.ZeroHash
+	switch ref, err := storage.Reference(v.ref()); {
+	case err == nil:
+		current = ref.Hash()
+	case !errors.Is(err, plumbing.ErrReferenceNotFound):
+		return errors.Join(err, file.Close())
+	}
+	if current != from {
+		return errors.Join(fmt.Errorf("the branch moved from %s to %s meanwhile", from, current), file.Close())
+	}
+	_, err = file.WriteString(to.String() + "\n")
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".lock", path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
