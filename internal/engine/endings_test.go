@@ -288,6 +288,161 @@ func TestEndings(t *testing.T) {
 			want:  []string{"started 1", "authenticated SERVICE_PRINCIPAL", "finished FAILED INTERNAL"},
 		},
 		{
+			name: "the user is lost in mid-run, and the policy requires it",
+			setUp: func(s *stage) {
+				s.source.reads["print/user-2"] = func(ctx context.Context, identity port.Identity, _ func(port.Item) error) error {
+					return errors.Join(wait(ctx, time.Second), identity.Fail(revoked))
+				}
+			},
+			spec: &understudyv1.SyncSpec{
+				AuthenticationPolicy: understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_REQUIRE_USER,
+			},
+			want: []string{
+				"started 4", "authenticated SERVICE_PRINCIPAL", "authenticated USER",
+				"failed USER SIGN_IN_REVOKED, affects [print/user-2], continues with UNSPECIFIED",
+				"finished FAILED FAILED_PRECONDITION",
+				"entra/sp-1 CHANGED UNSPECIFIED by SERVICE_PRINCIPAL", "entra/sp-2 CHANGED UNSPECIFIED by SERVICE_PRINCIPAL",
+				"print/user-1 CHANGED UNSPECIFIED by USER",
+			},
+		},
+		{
+			name: "the user fails, and then the service principal is lost",
+			setUp: func(s *stage) {
+				s.user.refuse(blocked)
+				s.user.signIn = after(time.Second, s.user.signIn)
+				s.source.reads["entra/sp-2"] = func(ctx context.Context, identity port.Identity, _ func(port.Item) error) error {
+					return errors.Join(wait(ctx, time.Minute), identity.Fail(revoked))
+				}
+			},
+			spec:    &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1", "entra/sp-2", "print/user-1"}},
+			commits: true,
+			want: []string{
+				"started 3", "authenticated SERVICE_PRINCIPAL",
+				"failed USER CONDITIONAL_ACCESS_BLOCKED, affects [print/user-1], continues with SERVICE_PRINCIPAL",
+				"failed SERVICE_PRINCIPAL SIGN_IN_REVOKED, affects [entra/sp-2], continues with UNSPECIFIED",
+				"committed", "finished PARTIALLY_SUCCEEDED USER_AUTHENTICATION_FAILED SERVICE_PRINCIPAL_LOST",
+				"entra/sp-1 CHANGED UNSPECIFIED by SERVICE_PRINCIPAL",
+				"entra/sp-2 NOT_BACKED_UP SERVICE_PRINCIPAL_NOT_AUTHENTICATED by SERVICE_PRINCIPAL",
+				"print/user-1 NOT_BACKED_UP USER_NOT_AUTHENTICATED by USER",
+			},
+		},
+		{
+			name: "all causes at once",
+			setUp: func(s *stage) {
+				s.user.signIn = func(ctx context.Context, _ port.SignInOptions) error {
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}
+				s.source.reads["entra/sp-1"] = fails(readError(broken))
+				s.source.reads["entra/sp-2"] = func(ctx context.Context, identity port.Identity, _ func(port.Item) error) error {
+					return errors.Join(wait(ctx, time.Second), identity.Fail(revoked))
+				}
+				s.vault.pushErr = errors.New("remote text")
+			},
+			spec: &understudyv1.SyncSpec{
+				ConfigurationTypes: []string{"entra/sp-1", "entra/sp-2", "print/user-1"}, Timeout: durationpb.New(time.Minute),
+			},
+			commits: true,
+			want: []string{
+				"started 3", "authenticated SERVICE_PRINCIPAL",
+				"failed SERVICE_PRINCIPAL SIGN_IN_REVOKED, affects [entra/sp-2], continues with USER",
+				"failed USER SIGN_IN_TIMED_OUT, affects [print/user-1], continues with UNSPECIFIED",
+				"committed", "finished PARTIALLY_SUCCEEDED USER_AUTHENTICATION_FAILED CONFIGURATIONS_FAILED " +
+					"SERVICE_PRINCIPAL_LOST TIMED_OUT PUSH_FAILED",
+				"entra/sp-1 FAILED RESPONSE_INVALID by SERVICE_PRINCIPAL",
+				"entra/sp-2 NOT_BACKED_UP SERVICE_PRINCIPAL_NOT_AUTHENTICATED by SERVICE_PRINCIPAL",
+				"print/user-1 NOT_BACKED_UP USER_NOT_AUTHENTICATED by USER",
+			},
+		},
+		{
+			name:  "the time limit is reached before anything of a type was read",
+			setUp: func(s *stage) { s.source.reads["entra/sp-2"] = blocks() },
+			spec: &understudyv1.SyncSpec{
+				ConfigurationTypes: []string{"entra/sp-1", "entra/sp-2"}, Timeout: durationpb.New(time.Minute),
+			},
+			commits: true,
+			want: []string{
+				"started 2", "authenticated SERVICE_PRINCIPAL", "committed", "finished PARTIALLY_SUCCEEDED TIMED_OUT",
+				"entra/sp-1 CHANGED UNSPECIFIED by SERVICE_PRINCIPAL", "entra/sp-2 FAILED INTERRUPTED by SERVICE_PRINCIPAL",
+			},
+		},
+		{
+			name: "the time limit is reached while the service principal signs in",
+			setUp: func(s *stage) {
+				s.sp.signIn = func(ctx context.Context, _ port.SignInOptions) error {
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}
+			},
+			spec: &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1"}, Timeout: durationpb.New(time.Minute)},
+			want: []string{
+				"started 1", "failed SERVICE_PRINCIPAL SIGN_IN_TIMED_OUT, affects [entra/sp-1], continues with UNSPECIFIED",
+				"finished FAILED FAILED_PRECONDITION",
+			},
+		},
+		{
+			name: "a commit that is longer than the time limit is no time-out",
+			setUp: func(s *stage) {
+				s.user.refuse(blocked)
+				s.user.signIn = after(time.Second, s.user.signIn)
+				s.vault.onCommit = func() { <-time.After(2 * time.Minute) }
+			},
+			spec: &understudyv1.SyncSpec{
+				ConfigurationTypes: []string{"entra/sp-1", "print/user-1"}, Timeout: durationpb.New(time.Minute),
+			},
+			commits: true,
+			want: []string{
+				"started 2", "authenticated SERVICE_PRINCIPAL",
+				"failed USER CONDITIONAL_ACCESS_BLOCKED, affects [print/user-1], continues with SERVICE_PRINCIPAL",
+				"committed", "finished PARTIALLY_SUCCEEDED USER_AUTHENTICATION_FAILED",
+				"entra/sp-1 CHANGED UNSPECIFIED by SERVICE_PRINCIPAL", "print/user-1 NOT_BACKED_UP USER_NOT_AUTHENTICATED by USER",
+			},
+		},
+		{
+			name: "only the user is let in, and the user fails",
+			setUp: func(s *stage) {
+				s.source.reads["entra/sp-1"] = fails(&port.ReadError{Reason: denied, NeedsUser: true})
+				s.user.refuse(blocked)
+				s.user.signIn = after(time.Second, s.user.signIn)
+			},
+			spec:    &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1", "print/user-1"}},
+			commits: true,
+			want: []string{
+				"started 2", "authenticated SERVICE_PRINCIPAL",
+				"failed USER CONDITIONAL_ACCESS_BLOCKED, affects [entra/sp-1 print/user-1], continues with SERVICE_PRINCIPAL",
+				"committed", "finished PARTIALLY_SUCCEEDED USER_AUTHENTICATION_FAILED",
+				"entra/sp-1 NOT_BACKED_UP USER_NOT_AUTHENTICATED by USER", "print/user-1 NOT_BACKED_UP USER_NOT_AUTHENTICATED by USER",
+			},
+		},
+		{
+			name:    "only the user is let in, and the sync does not use the user",
+			setUp:   func(s *stage) { s.source.reads["entra/sp-1"] = fails(&port.ReadError{Reason: denied, NeedsUser: true}) },
+			spec:    &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1"}},
+			commits: true,
+			want: []string{
+				"started 1", "authenticated SERVICE_PRINCIPAL", "committed", "finished PARTIALLY_SUCCEEDED CONFIGURATIONS_FAILED",
+				"entra/sp-1 FAILED PERMISSION_MISSING by SERVICE_PRINCIPAL",
+			},
+		},
+		{
+			name:  "an error that no port may return is a bug",
+			setUp: func(s *stage) { s.source.reads["entra/sp-1"] = fails(errors.New("what is this")) },
+			spec:  &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1"}},
+			want:  []string{"started 1", "authenticated SERVICE_PRINCIPAL", "finished FAILED INTERNAL"},
+		},
+		{
+			name: "a dry run says what a sync would have said",
+			setUp: func(s *stage) {
+				s.source.reads["entra/sp-1"] = fails(readError(broken))
+				s.vault.pushErr = errors.New("a dry run does not push")
+			},
+			spec: &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1"}, DryRun: true},
+			want: []string{
+				"started 1", "authenticated SERVICE_PRINCIPAL", "finished PARTIALLY_SUCCEEDED CONFIGURATIONS_FAILED",
+				"entra/sp-1 FAILED RESPONSE_INVALID by SERVICE_PRINCIPAL",
+			},
+		},
+		{
 			name:    "a dry run commits nothing",
 			spec:    &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1"}, DryRun: true},
 			commits: false,
@@ -317,6 +472,7 @@ func TestEndings(t *testing.T) {
 				if got := len(s.vault.backup) > 0; got && !test.commits {
 					t.Errorf("the backup was touched: %v", s.vault.backup)
 				}
+				s.checkReadings(log)
 				if got, want := final.GetLastSequence(), int64(len(log.stored())); got != want {
 					t.Errorf("last_sequence of the final sync = %d, want %d", got, want)
 				}

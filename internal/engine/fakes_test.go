@@ -118,10 +118,13 @@ type fakeVault struct {
 	readings map[string]port.Reading
 	commits  []port.CommitInfo
 
-	collapse  map[string]bool
-	beginErr  error
-	commitErr error
-	pushErr   error
+	collapse     map[string]bool
+	beginErr     error
+	commitErr    error
+	committedErr error
+	pushErr      error
+	// pushState is that of commits whose sync was interrupted.
+	pushState understudyv1.PushState
 	onCommit  func()
 }
 
@@ -139,6 +142,17 @@ func (f *fakeVault) Changes(context.Context, string, string) iter.Seq2[*understu
 	return func(yield func(*understudyv1.ItemChange, error) bool) {
 		yield(&understudyv1.ItemChange{Id: "a"}, nil)
 	}
+}
+
+func (f *fakeVault) Committed(_ context.Context, name string) (*understudyv1.Snapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, info := range f.commits {
+		if info.Sync == name && !info.DryRun {
+			return &understudyv1.Snapshot{Commit: "c0ffee", Created: true, PushState: f.pushState}, nil
+		}
+	}
+	return nil, f.committedErr
 }
 
 type fakeStaging struct {
@@ -217,10 +231,11 @@ func (f *fakeStaging) Close() error {
 
 // fakeSyncs is a journal in memory.
 type fakeSyncs struct {
-	mu     sync.Mutex
-	logs   map[string]*fakeLog
-	order  []string
-	appErr error
+	mu    sync.Mutex
+	logs  map[string]*fakeLog
+	order []string
+	// onAppend may refuse an append.
+	onAppend func(sync string, events []*understudyv1.SyncEvent) error
 }
 
 func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
@@ -276,7 +291,16 @@ func (f *fakeSyncs) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
 	return syncs, nil
 }
 
-func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) { return f.log(name) }
+func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
+	log, err := f.log(name)
+	if err != nil {
+		return nil, err
+	}
+	if log.Sync().GetEndTime() != nil {
+		return nil, &port.FencedError{Sync: name}
+	}
+	return log, nil
+}
 
 func (f *fakeSyncs) Events(_ context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error] {
 	return func(yield func(*understudyv1.SyncEvent, error) bool) {
@@ -285,7 +309,8 @@ func (f *fakeSyncs) Events(_ context.Context, name string, after int64) iter.Seq
 			yield(nil, err)
 			return
 		}
-		for _, event := range log.stored()[after:] {
+		events := log.stored()
+		for _, event := range events[min(max(after, 0), int64(len(events))):] {
 			if !yield(event, nil) {
 				return
 			}
@@ -308,8 +333,10 @@ type fakeLog struct {
 func (f *fakeLog) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.syncs.appErr != nil {
-		return f.syncs.appErr
+	if f.syncs.onAppend != nil {
+		if err := f.syncs.onAppend(f.sync.GetName(), events); err != nil {
+			return err
+		}
 	}
 	if f.sync.GetEndTime() != nil {
 		return &port.FencedError{Sync: f.sync.GetName()}
@@ -364,9 +391,16 @@ func (f *fakeLog) until(ctx context.Context, match func(*understudyv1.SyncEvent)
 }
 
 // fakeTenants knows one tenant.
-type fakeTenants struct{ tenant *engine.Tenant }
+type fakeTenants struct {
+	tenant *engine.Tenant
+	// onTenant is called at every look-up.
+	onTenant func()
+}
 
 func (f *fakeTenants) Tenant(name string) (*engine.Tenant, error) {
+	if f.onTenant != nil {
+		f.onTenant()
+	}
 	if f.tenant != nil && name == f.tenant.Name {
 		return f.tenant, nil
 	}

@@ -9,18 +9,20 @@ import (
 	"understudy.internal/internal/port"
 )
 
+const timedOut = understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT
+
 // signIn obtains the first token of an identity. It returns an error when the
 // sync cannot go on without it.
 func (r *run) signIn(who *actor, options port.SignInOptions) error {
-	method, err := who.port.SignIn(r.readCtx, options)
+	method, signInErr := who.port.SignIn(r.readCtx, options)
 	if who == r.user {
 		if err := r.promptAnswered(); err != nil {
 			return err
 		}
 	}
-	failure := authFailure(err)
+	failure := authFailure(signInErr)
 	switch {
-	case err == nil:
+	case signInErr == nil:
 		// The event comes before everything that the identity makes possible.
 		err := r.events.record(r.ctx, &understudyv1.SyncEvent{
 			Event: &understudyv1.SyncEvent_AuthenticationSucceeded{
@@ -30,15 +32,15 @@ func (r *run) signIn(who *actor, options port.SignInOptions) error {
 		who.authenticated()
 		return err
 	case r.ctx.Err() != nil:
-		return nil
-	case r.readCtx.Err() != nil && (failure == nil || failure.GetReason() == understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT):
+		return context.Cause(r.ctx) // is over already: the first cause stays
+	case r.readCtx.Err() != nil && (failure == nil || failure.GetReason() == timedOut):
 		// The sync has no more time to wait for this identity.
 		r.mu.Lock()
 		r.outlasted = true
 		r.mu.Unlock()
-		failure = authFailure(who.port.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_TIMED_OUT))
+		failure = authFailure(who.port.Fail(timedOut))
 	case failure == nil:
-		return fmt.Errorf("signing in: %w", err)
+		return fmt.Errorf("signing in: %w", signInErr)
 	}
 	return r.lose(who, failure)
 }

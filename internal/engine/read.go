@@ -36,10 +36,10 @@ func (r *run) readType(t *catalog.Type) error {
 	if err != nil {
 		return err
 	}
-	if r.readCtx.Err() != nil && !errors.Is(context.Cause(r.readCtx), errTimeLimit) {
+	if err := context.Cause(r.ctx); err != nil {
 		// Cancelled or failed: nothing will be committed, and nothing is said of
 		// types that were not read.
-		return context.Cause(r.readCtx)
+		return err
 	}
 	ended := time.Now()
 	settlement, err := r.staging.Settle(t, port.Reading{

@@ -212,6 +212,27 @@ func TestCancel(t *testing.T) {
 			<-s.done
 		})
 	})
+	t.Run("reading", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t)
+			s.source.reads["entra/sp-1"] = blocks("a")
+			s.run()
+			log := s.start(nil)
+			log.until(t.Context(), func(e *understudyv1.SyncEvent) bool { return e.GetConfigurationCompleted() != nil })
+			if _, err := s.engine.Cancel(t.Context(), log.Sync().GetName()); err != nil {
+				t.Fatal(err)
+			}
+			final := s.finished(log)
+			if final.GetState() != understudyv1.SyncState_SYNC_STATE_CANCELLED || len(s.vault.commits) > 0 || final.GetSnapshot() != nil {
+				t.Errorf("state = %v after %d commits", final.GetState(), len(s.vault.commits))
+			}
+			if result, ok := s.vault.readings["entra/sp-1"]; ok {
+				t.Errorf("an interrupted type was settled: %v", result)
+			}
+			s.stop()
+			<-s.done
+		})
+	})
 	t.Run("committing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newStage(t)
@@ -357,7 +378,20 @@ func TestStartRefusals(t *testing.T) {
 			t.Errorf("Start = %v", err)
 		}
 	})
-	t.Run("two at once, and a full queue", func(t *testing.T) {
+	t.Run("a full queue", func(t *testing.T) {
+		s := newStage(t)
+		for i := range 3 {
+			_, err := s.engine.Start(t.Context(), engine.StartRequest{Tenant: tenantName})
+			limit := (*engine.LimitError)(nil)
+			if full := errors.As(err, &limit); full != (i == 2) {
+				t.Errorf("Start %d = %v", i, err)
+			}
+			for _, log := range s.syncs.logs {
+				log.request.Tenant = "tenants/somebody-else" // waits, and does not hold the tenant
+			}
+		}
+	})
+	t.Run("two at once", func(t *testing.T) {
 		s := newStage(t)
 		log := s.start(nil)
 		_, err := s.engine.Start(t.Context(), engine.StartRequest{Tenant: tenantName})

@@ -20,16 +20,17 @@ const tenantName = "tenants/contoso"
 
 // stage is an engine with fakes around it.
 type stage struct {
-	t      *testing.T
-	sp     *fakeIdentity
-	user   *fakeIdentity
-	source *fakeSource
-	vault  *fakeVault
-	syncs  *fakeSyncs
-	tenant *engine.Tenant
-	engine *engine.Engine
-	stop   context.CancelFunc
-	done   chan struct{}
+	t       *testing.T
+	sp      *fakeIdentity
+	user    *fakeIdentity
+	source  *fakeSource
+	vault   *fakeVault
+	syncs   *fakeSyncs
+	tenant  *engine.Tenant
+	tenants *fakeTenants
+	engine  *engine.Engine
+	stop    context.CancelFunc
+	done    chan struct{}
 }
 
 // newStage makes an engine of a tenant with two types for the service principal
@@ -54,8 +55,9 @@ func newStage(t *testing.T) *stage {
 		Source:             s.source,
 		Vault:              s.vault,
 	}
+	s.tenants = &fakeTenants{tenant: s.tenant}
 	e, err := engine.New(engine.Config{
-		Tenants: &fakeTenants{s.tenant},
+		Tenants: s.tenants,
 		Catalog: &fakeCatalog{[]*catalog.Type{
 			{ID: "entra/sp-1", ServicePrincipal: []string{"A.Read.All"}, User: []string{"A.Read.All"}},
 			{ID: "entra/sp-2", ServicePrincipal: []string{"B.Read.All"}},
@@ -114,6 +116,31 @@ func (s *stage) finished(log *fakeLog) *understudyv1.Sync {
 		s.t.Fatalf("the sync did not finish; events:\n%s", strings.Join(summary(log.stored()), "\n"))
 	}
 	return log.Sync()
+}
+
+// checkReadings compares what the vault was told with the results: rule 4. Only a
+// type of which everything was read is given to it as complete.
+func (s *stage) checkReadings(log *fakeLog) {
+	s.t.Helper()
+	for _, event := range log.stored() {
+		result := event.GetConfigurationCompleted().GetResult()
+		if result == nil {
+			continue
+		}
+		complete := s.vault.readings[result.GetConfigurationType()].Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED
+		switch result.GetOutcome() {
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED,
+			understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED:
+			if !complete {
+				s.t.Errorf("%s was not given to the vault as complete", result.GetConfigurationType())
+			}
+		default:
+			collapsed := result.GetReason() == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED
+			if complete && !collapsed {
+				s.t.Errorf("%s was given to the vault as complete", result.GetConfigurationType())
+			}
+		}
+	}
 }
 
 // summary says each event in a line, results in the order of their types.
