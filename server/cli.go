@@ -16,8 +16,13 @@ import (
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	Help    helpCommand    `cmd:"" help:"Explain a reason, an error or an AADSTS code: what is safe, who mends it, and how."`
-	Catalog catalogCommand `cmd:"" help:"List the configuration types, and the permissions to grant for them."`
+	Serve      serveCommand      `cmd:"" help:"Serve the gRPC API, and run syncs."`
+	Demo       demoCommand       `cmd:"" help:"Show the main job against a simulated tenant."`
+	Playground playgroundCommand `cmd:"" help:"Serve on loopback with a simulated tenant, to play with."`
+
+	Help     helpCommand     `cmd:"" help:"Explain a reason, an error or an AADSTS code: what is safe, who mends it, and how."`
+	Simulate simulateCommand `cmd:"" help:"Run a simulated Microsoft 365 tenant to try things with."`
+	Catalog  catalogCommand  `cmd:"" help:"List the configuration types, and the permissions to grant for them."`
 }
 
 // Exit codes of the commands.

@@ -31,7 +31,7 @@ func (a *active) due(address string) bool {
 	if a.seen <= a.After {
 		return false
 	}
-	times := a.scenarioDefinition.times
+	times := a.times
 	if a.Times != 0 {
 		times = a.Times
 	}

@@ -108,7 +108,7 @@ func New(config Config) (*Simulator, error) {
 	s := &Simulator{
 		config: config, logger: config.Logger, ca: ca, key: make([]byte, 32), closed: make(chan struct{}),
 		limits: &limits{on: config.Limits, windows: map[string]*window{}},
-		trees:  map[string]*node{},
+		trees:  map[string]*node{}, counts: map[uint64]int{},
 		grants: map[string]map[string]bool{application: set(config.ApplicationRoles), user: set(config.DelegatedScopes)},
 	}
 	if _, err := rand.Read(s.key); err != nil {
@@ -276,6 +276,17 @@ func (s *Simulator) AdminURL() string { return "http://" + s.admin.Addr().String
 
 // CAPEM is the certificate that clients have to trust.
 func (s *Simulator) CAPEM() []byte { return s.ca.pem }
+
+// Account is who may sign in, and what the tenant puts into all that is secret.
+type Account struct {
+	DirectoryID, ClientID, ClientSecret, Username, Password, Marker string
+}
+
+// Account returns the credentials of the tenant, defaults included.
+func (s *Simulator) Account() Account {
+	c := &s.config
+	return Account{c.DirectoryID, c.ClientID, c.ClientSecret, c.Username, c.Password, c.Marker}
+}
 
 // Close stops listening, ends the requests that hang, and waits for all. It may be
 // called again, and without Start.
