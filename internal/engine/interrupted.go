@@ -136,13 +136,7 @@ func (e *Engine) committed(ctx context.Context, name string) (*understudyv1.Snap
 	if err != nil {
 		return nil, err
 	}
-	vault, ok := tenant.Vault.(interface {
-		Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error)
-	})
-	if !ok {
-		return nil, nil
-	}
-	snapshot, err := vault.Committed(ctx, name)
+	snapshot, err := tenant.Vault.Committed(ctx, name)
 	if err != nil || snapshot == nil {
 		return nil, err
 	}

@@ -122,6 +122,10 @@ type Vault interface {
 	// Begin opens the repository, which it creates when there is none, and reads
 	// the tree of the last commit of the branch. One staging at a time.
 	Begin(ctx context.Context) (Staging, error)
+	// Committed returns the snapshot that a sync (its name) committed, or nil when
+	// it made no commit. PushState is NO_REMOTE where that is so; unset otherwise:
+	// whether the push was reached is not known. It changes nothing.
+	Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error)
 	// Changes yields the items that a commit changed against its parent, ordered
 	// by path; of one configuration type, or of all when the id is empty.
 	Changes(ctx context.Context, commit, configurationType string) iter.Seq2[*understudyv1.ItemChange, error]
