@@ -2,7 +2,7 @@ package identity
 
 import (
 	"encoding/pem"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,7 +19,7 @@ func newTLSFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
 	server := httptest.NewUnstartedServer(f.entra)
-	server.Config.ErrorLog = log.New(f.log, "", 0)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(f.log, nil), slog.LevelInfo)
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")

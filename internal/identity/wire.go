@@ -188,12 +188,11 @@ func (c *client) limited(request *http.Request, x *exchange) (received, error) {
 func (c *client) once(ctx context.Context, request *http.Request, x *exchange) (received, error) {
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
-	response, body, err := c.send(ctx, request)
+	response, err := c.send(ctx, request)
 	switch {
 	case err == nil:
-		x.answered(parseAnswer(response.StatusCode, response.Header, body, time.Now()))
-		response.Body = io.NopCloser(bytes.NewReader(body))
-		return received{response, body}, nil
+		x.answered(parseAnswer(response.StatusCode, response.Header, response.body, time.Now()))
+		return response, nil
 	case request.Context().Err() != nil:
 		return received{}, context.Cause(request.Context())
 	case timedOut(err) && (connected.Load() || ctx.Err() != nil):
@@ -204,25 +203,26 @@ func (c *client) once(ctx context.Context, request *http.Request, x *exchange) (
 	return received{}, errUnreachable
 }
 
-func (c *client) send(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
+func (c *client) send(ctx context.Context, request *http.Request) (received, error) {
 	again := request.Clone(ctx)
 	if request.GetBody != nil {
 		body, err := request.GetBody()
 		if err != nil {
-			return nil, nil, err
+			return received{}, err
 		}
 		again.Body = body
 	}
 	response, err := c.http.Do(again)
 	if err != nil {
-		return nil, nil, err
+		return received{}, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return nil, nil, err
+		return received{}, err
 	}
-	return response, body, nil
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return received{response, body}, nil
 }
 
 func timedOut(err error) bool {
