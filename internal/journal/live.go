@@ -94,12 +94,16 @@ func (l *live) appendBatch(ctx context.Context, events []*understudyv1.SyncEvent
 		return err
 	}
 	l.streamSequence = last
+	finished := stored[len(stored)-1].GetFinished() != nil
+	if finished {
+		// Whoever sees `finished` finds the tenant free.
+		l.journal.release(l.name)
+	}
 	l.mu.Lock()
 	for _, event := range stored {
 		l.addLocked(event)
 	}
 	l.wake()
-	finished := l.sync.GetEndTime() != nil
 	l.mu.Unlock()
 	if finished {
 		l.journal.finish(context.WithoutCancel(ctx), l)

@@ -194,8 +194,8 @@ func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq
 	}
 }
 
-// finish marks a record as over and gives its tenant free. That the mark may fail
-// is no harm: the next start finds `finished` in the events.
+// finish marks a record as over. That the mark may fail is no harm: the next start
+// finds `finished` in the events.
 func (j *Journal) finish(ctx context.Context, l *live) {
 	j.mu.Lock()
 	e := j.index.byName[l.name]
@@ -203,10 +203,16 @@ func (j *Journal) finish(ctx context.Context, l *live) {
 	j.markFinished(ctx, e, l)
 	j.mu.Lock()
 	delete(j.live, l.name)
-	if j.index.running[e.tenant] == l.name {
-		delete(j.index.running, e.tenant)
-	}
 	j.mu.Unlock()
+}
+
+// release lets another sync of the tenant be created.
+func (j *Journal) release(name string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if tenant := tenantOf(name); j.index.running[tenant] == name {
+		delete(j.index.running, tenant)
+	}
 }
 
 func (j *Journal) markFinished(ctx context.Context, e *entry, l *live) {
