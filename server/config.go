@@ -92,6 +92,17 @@ type limitsConfig struct {
 	QueuedSyncs int `yaml:"queued_syncs" default:"1000"`
 	// SyncTimeout is how long one sync may run.
 	SyncTimeout time.Duration `yaml:"sync_timeout" default:"6h"`
+	// Requests replaces limits of requests to Microsoft Graph in each tenant, by
+	// workload: lower ones leave room for the tenant's other applications.
+	Requests map[string]requestLimit `yaml:"requests"`
+}
+
+// requestLimit is how many requests may begin within any window of time.
+type requestLimit struct {
+	// Requests is how many requests may begin.
+	Requests int `yaml:"requests" required:"1000"`
+	// Per is the length of the window.
+	Per time.Duration `yaml:"per" required:"20s"`
 }
 
 // logConfig says what is logged, and how.

@@ -48,12 +48,35 @@ func (d *decoder) check(c *config) error {
 	d.checkPositive("limits.concurrent_syncs", int64(c.Limits.ConcurrentSyncs))
 	d.checkPositive("limits.queued_syncs", int64(c.Limits.QueuedSyncs))
 	d.checkPositive("limits.sync_timeout", int64(c.Limits.SyncTimeout))
+	if err := d.checkRequestLimits(c.Limits.Requests); err != nil {
+		return err
+	}
 	return d.checkTenants(c)
+}
+
+func (d *decoder) checkRequestLimits(limits map[string]requestLimit) error {
+	known, err := loadCatalog()
+	if err != nil {
+		return fmt.Errorf("loading the catalog: %w", err)
+	}
+	names := map[string]bool{}
+	for _, t := range known.Types() {
+		names[t.GateName()] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		key := childKey("limits.requests", name)
+		if !names[name] {
+			d.claim(key, "no limit is called so. Write one of %s.", strings.Join(slices.Sorted(maps.Keys(names)), ", "))
+		}
+		d.checkPositive(key+".requests", int64(limits[name].Requests))
+		d.checkPositive(key+".per", int64(limits[name].Per))
+	}
+	return nil
 }
 
 func (d *decoder) checkPositive(key string, value int64) {
 	if value <= 0 {
-		d.claim(key, "is not positive. Write a greater one, or leave the key out.")
+		d.claim(key, "is not positive. Write a greater one.")
 	}
 }
 

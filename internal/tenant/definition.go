@@ -81,11 +81,15 @@ type Repository struct {
 	Branch string `yaml:"branch" default:"main"`
 	// Remote is the repository that is pushed to after every commit; empty: none.
 	Remote string `yaml:"remote" default:""`
+	// Username goes with Token; empty: a name that most hosts take.
+	Username string `yaml:"username"`
 	// Token is the password for an https remote.
 	Token *Secret `yaml:"token"`
-	// SSHKey is the private key for an ssh remote.
+	// SSHKey is the private key for an ssh remote, without a passphrase; nil: the
+	// SSH agent.
 	SSHKey *Secret `yaml:"ssh_key"`
-	// KnownHostsFile has the keys of ssh hosts, in the form of OpenSSH.
+	// KnownHostsFile has the keys of ssh hosts, in the form of OpenSSH; empty: the
+	// file of the account that the service runs as.
 	KnownHostsFile string `yaml:"known_hosts_file" path:"file"`
 }
 

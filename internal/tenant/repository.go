@@ -29,7 +29,7 @@ func parseRemote(address string) (remote, string) {
 		return remote{}, "has a query or a fragment. Write the address without what begins at `?` or `#`."
 	}
 	if _, password := u.User.Password(); password || u.User != nil && u.Scheme == "https" {
-		return remote{}, "has a user name or password in it. Write the address without it, and `token: {env: NAME}` beside it."
+		return remote{}, "has a user name or password in it. Write the address without it, and `token: {env: NAME}` (with `username`, if need be) beside it."
 	}
 	return remote{
 		ssh: u.Scheme == "ssh", user: u.User.Username(), host: strings.ToLower(u.Hostname()), port: u.Port(), path: u.Path,
@@ -56,19 +56,20 @@ func (c *checker) repository(r *Repository) {
 		c.add("repository.branch", "%s is not a name for a branch. Write one that `git check-ref-format --branch` accepts.", quoted(r.Branch))
 	}
 	if r.Remote == "" {
-		if r.Token != nil || r.SSHKey != nil {
+		if r.Token != nil || r.SSHKey != nil || r.Username != "" {
 			c.add("repository", "has a credential and no remote. Write `remote`, or leave the credential out.")
 		}
 		return
+	}
+	if r.Username != "" && r.Token == nil {
+		c.add("repository.username", "goes with a token, and there is none. Write `token: {env: NAME}`, or leave it out.")
 	}
 	parsed, problem := parseRemote(r.Remote)
 	switch {
 	case problem != "":
 		c.add("repository.remote", "%s", problem)
 	case parsed.ssh && r.Token != nil:
-		c.add("repository.token", "is for https remotes, and this is an ssh remote. Write `ssh_key: {file: PATH}` instead.")
-	case parsed.ssh && r.SSHKey == nil:
-		c.add("repository.ssh_key", "is missing, and an ssh remote needs it. Write `{file: PATH}` of a private key.")
+		c.add("repository.token", "is for https remotes, and this is an ssh remote. Write `ssh_key: {file: PATH}` instead, or nothing for the SSH agent.")
 	case !parsed.ssh && r.SSHKey != nil:
 		c.add("repository.ssh_key", "is for ssh remotes, and this is an https remote. Write `token: {env: NAME}` instead.")
 	}
