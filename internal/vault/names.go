@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 // maxName bounds a file name without its ending: 255 bytes are what file systems
@@ -15,10 +14,12 @@ const maxName = 150
 // SafeName returns the file name, without ending, of an id that may be anything.
 //
 // Different ids get different names, also where case does not count; equal ids get
-// equal names, whatever other ids there are. An id that is safe as it is keeps its
-// name: lower-case letters, digits, `-`, `_`, `.` and `~`-free, at most 150 bytes,
-// not a name that Windows reserves, not beginning or ending with a dot. Every other
-// gets its safe characters, then `~` and the begin of its SHA-256.
+// equal names, whatever other ids there are. An id that is safe keeps its name: it
+// has 1 to 150 of the characters a-z, 0-9, `-`, `_` and `.`, no dot at either end,
+// and its part before the first dot is no name that Windows or this package
+// reserves. Every other id becomes up to 60 of its characters, with `_` for those
+// that are not safe, then `~` and 32 digits of its SHA-256. A `~` is never in an id
+// that keeps its name, so no id can look like the name of another.
 func SafeName(id string) string {
 	if safe(id) {
 		return id
@@ -30,7 +31,7 @@ func SafeName(id string) string {
 			break
 		}
 		switch {
-		case r == utf8.RuneError, r > unicode.MaxASCII, !allowed(byte(r)):
+		case r > unicode.MaxASCII, !allowed(byte(r)):
 			name.WriteByte('_')
 		default:
 			name.WriteRune(r)
@@ -62,13 +63,12 @@ func allowed(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.'
 }
 
-// reserved says whether Windows or Git keeps a name for itself, or this package
-// does.
+// reserved says whether Windows keeps a name for itself, or this package does.
 // https://learn.microsoft.com/windows/win32/fileio/naming-a-file#naming-conventions
 func reserved(name string) bool {
 	stem, _, _ := strings.Cut(strings.ToLower(name), ".")
 	switch stem {
-	case "con", "prn", "aux", "nul", "_index", "conin$", "conout$", "git~1":
+	case "con", "prn", "aux", "nul", "_index":
 		return true
 	}
 	return len(stem) == 4 && (strings.HasPrefix(stem, "com") || strings.HasPrefix(stem, "lpt")) && stem[3] >= '0' && stem[3] <= '9'

@@ -29,11 +29,13 @@ func (e *encoder) order(array node, by []string) {
 	}
 	elements := make([]keyed, array.count)
 	children := e.members[array.first : array.first+array.count]
+	var texts []byte // slices of it stay valid when it grows: they keep what they had
 	for i, child := range children {
-		elements[i] = keyed{text: e.append(nil, child.node, 0), member: child}
+		elements[i].member = child
 		if found, ok := e.find(child.node, by); ok {
-			elements[i].key = e.append(nil, found, 0)
+			elements[i].key, texts = e.text(texts, found)
 		}
+		elements[i].text, texts = e.text(texts, child.node)
 	}
 	slices.SortFunc(elements, func(a, b keyed) int {
 		return cmp.Or(bytes.Compare(a.key, b.key), bytes.Compare(a.text, b.text))
@@ -41,6 +43,12 @@ func (e *encoder) order(array node, by []string) {
 	for i := range elements {
 		children[i] = elements[i].member
 	}
+}
+
+// text returns a value's text, appended to others.
+func (e *encoder) text(texts []byte, value int) (text, all []byte) {
+	all = e.append(texts, value, 0)
+	return all[len(texts):len(all):len(all)], all
 }
 
 // find returns the property at a path.
