@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -93,6 +94,7 @@ type entra struct {
 	always map[string]reply
 	seen   []request
 	issued int
+	scope  string // that was asked for last
 	// What tokens say.
 	lifetime         int
 	interval         int
@@ -148,7 +150,8 @@ func (e *entra) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	kind := kindOf(r)
 	e.mu.Lock()
-	e.seen = append(e.seen, request{kind, r.PostForm, time.Now(), r.Host})
+	e.seen = append(e.seen, request{kind, r.PostForm, time.Now(), cmp.Or(r.Host, r.URL.Host)})
+	e.scope, _, _ = strings.Cut(r.PostForm.Get("scope"), " ")
 	next, scripted := e.always[kind]
 	if queue := e.script[kind]; len(queue) > 0 {
 		next, scripted, e.script[kind] = queue[0], true, queue[1:]
@@ -229,7 +232,7 @@ func (e *entra) tokens(kind string) map[string]any {
 		return answer
 	}
 	answer["refresh_token"] = marker + "REFRESH" + number
-	answer["scope"] = "https://graph.fake.example/.default"
+	answer["scope"] = e.scope
 	info, _ := json.Marshal(map[string]string{"uid": userID, "utid": e.home})
 	answer["client_info"] = base64.RawURLEncoding.EncodeToString(info)
 	if !e.noIDToken {

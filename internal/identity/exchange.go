@@ -63,15 +63,18 @@ func parseAnswer(status int, header http.Header, body []byte, now time.Time) ans
 	return a
 }
 
-// codesOf reads a list of codes, or one code.
+// codesOf reads a list of codes, or one code. What is no code is left out.
 func codesOf(value json.RawMessage) []int {
-	var list []json.Number
-	var one json.Number
-	if json.Unmarshal(value, &list) != nil && json.Unmarshal(value, &one) == nil {
-		list = []json.Number{one}
+	var list []json.RawMessage
+	if json.Unmarshal(value, &list) != nil {
+		list = []json.RawMessage{value}
 	}
 	var codes []int
-	for _, number := range list {
+	for _, element := range list {
+		var number json.Number // from text, too
+		if json.Unmarshal(element, &number) != nil {
+			continue
+		}
 		if code, err := strconv.Atoi(number.String()); err == nil && code > 0 && code <= maxCode && len(codes) < maxCodes {
 			codes = append(codes, code)
 		}
