@@ -7,15 +7,24 @@ import (
 )
 
 // Apply returns a sync as an event leaves it. It changes neither argument, and is
-// the only place that says what an event means for the state of a sync.
+// the only place that says what an event means for the state of a sync. An event
+// that it does not know has a sequence, and no other meaning.
 func Apply(sync *understudyv1.Sync, event *understudyv1.SyncEvent) *understudyv1.Sync {
-	if finished := event.GetFinished(); finished != nil {
-		next := proto.CloneOf(finished.GetSync())
-		next.LastSequence = event.GetSequence()
-		return next
+	finished := event.GetFinished()
+	if finished.GetSync() != nil {
+		sync = finished.GetSync()
 	}
 	next := proto.CloneOf(sync)
+	if next == nil {
+		next = &understudyv1.Sync{}
+	}
 	next.LastSequence = event.GetSequence()
+	if finished != nil {
+		if next.GetEndTime() == nil {
+			next.EndTime = event.GetEventTime() // it is what says that a log is over
+		}
+		return next
+	}
 	switch e := event.GetEvent().(type) {
 	case *understudyv1.SyncEvent_Started:
 		next.State = understudyv1.SyncState_SYNC_STATE_RUNNING

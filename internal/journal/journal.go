@@ -25,7 +25,10 @@ type Config struct {
 	Retention time.Duration
 	// RequestIDTTL is how long a request_id is remembered; 24 hours.
 	RequestIDTTL time.Duration
-	Logger       *slog.Logger
+	// MaxBytes is how much may be stored; 1 TiB. What does not fit is refused with
+	// a [*port.StorageError], as on a full disk.
+	MaxBytes int64
+	Logger   *slog.Logger
 }
 
 // Journal is the durable memory of the service. It implements [port.Syncs] and
@@ -40,6 +43,9 @@ type Journal struct {
 	// done ends background work.
 	done context.CancelFunc
 	work sync.WaitGroup
+	// closing is closed when the journal is.
+	closing   chan struct{}
+	closeOnce sync.Once
 
 	mu    sync.Mutex
 	index *index
@@ -47,6 +53,9 @@ type Journal struct {
 	live map[string]*live
 	// creating are tenants that a Create works on.
 	creating map[string]chan struct{}
+	// doubtful are records, by tenant, that may have been stored though nobody
+	// answered: their callers were told that they were not.
+	doubtful map[string]string
 }
 
 var (
@@ -66,9 +75,13 @@ func Open(ctx context.Context, config Config) (_ *Journal, err error) {
 	if config.RequestIDTTL <= 0 {
 		config.RequestIDTTL = 24 * time.Hour
 	}
+	if config.MaxBytes <= 0 {
+		config.MaxBytes = 1 << 40
+	}
 	j := &Journal{
 		config: config, logger: config.Logger, index: newIndex(),
-		live: map[string]*live{}, creating: map[string]chan struct{}{},
+		live: map[string]*live{}, creating: map[string]chan struct{}{}, doubtful: map[string]string{},
+		closing: make(chan struct{}),
 	}
 	if j.logger == nil {
 		j.logger = slog.New(slog.DiscardHandler)
@@ -124,7 +137,7 @@ func (j *Journal) startServer() error {
 		// Required: without it a power cut loses acknowledged events.
 		SyncAlways:         true,
 		JetStreamMaxMemory: 64 << 20,
-		JetStreamMaxStore:  1 << 40,
+		JetStreamMaxStore:  j.config.MaxBytes,
 	}
 	s, err := server.NewServer(options)
 	if err != nil {
@@ -149,6 +162,7 @@ func (j *Journal) startServer() error {
 // Close ends every watcher, stops the engine and gives the directory free. What
 // was acknowledged is on the disk already.
 func (j *Journal) Close() {
+	j.closeOnce.Do(func() { close(j.closing) })
 	if j.done != nil {
 		j.done()
 	}
@@ -168,6 +182,7 @@ func (j *Journal) Close() {
 }
 
 // load reads the records, and opens the logs of the syncs that are not finished.
+// One that cannot be read does not keep the others from being used.
 func (j *Journal) load(ctx context.Context) error {
 	var unfinished []*entry
 	for e, err := range j.store.records(ctx) {
@@ -181,12 +196,17 @@ func (j *Journal) load(ctx context.Context) error {
 	}
 	for _, e := range unfinished {
 		l, err := j.loadLive(ctx, e.name)
-		if err != nil {
+		if storage := (*port.StorageError)(nil); errors.As(err, &storage) || ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
+		}
+		if err != nil {
+			j.logger.Error("a sync that is not finished cannot be read, and is left out", "sync", e.name, "error", err)
+			continue
 		}
 		if l.sync.GetEndTime() != nil {
 			// Killed between `finished` and the mark of the record.
-			j.markFinished(ctx, e, l)
+			e.finished = true
+			j.markFinished(ctx, l)
 			continue
 		}
 		j.live[e.name] = l
@@ -267,4 +287,3 @@ func storageError(ctx context.Context, err error) error {
 	}
 	return &port.StorageError{Err: err}
 }
-

@@ -3,6 +3,8 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,8 @@ type live struct {
 	// writing is held while events are stored.
 	writing        sync.Mutex
 	streamSequence uint64
+	// doubtful are events that may have been stored though nobody answered.
+	doubtful []*understudyv1.SyncEvent
 
 	mu     sync.Mutex
 	sync   *understudyv1.Sync
@@ -64,17 +68,15 @@ func newLive(j *Journal, name string, record *understudyv1.Sync) *live {
 func (l *live) Append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	for len(events) > 0 {
-		n := min(len(events), maxBatch)
-		if err := l.appendBatch(ctx, events[:n]); err != nil {
-			return err
-		}
-		events = events[n:]
+	if len(events) == 0 {
+		return nil
 	}
-	return nil
-}
-
-func (l *live) appendBatch(ctx context.Context, events []*understudyv1.SyncEvent) error {
+	if len(events) > maxBatch {
+		return fmt.Errorf("%d events cannot be stored together: at most %d can", len(events), maxBatch)
+	}
+	if err := l.resolve(ctx); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	sequence, over := l.sync.GetLastSequence(), l.sync.GetEndTime() != nil
 	l.mu.Unlock()
@@ -90,23 +92,50 @@ func (l *live) appendBatch(ctx context.Context, events []*understudyv1.SyncEvent
 		stored[i] = proto.CloneOf(event)
 	}
 	last, err := l.put(ctx, stored)
+	if fenced := (*port.FencedError)(nil); err != nil && !errors.As(err, &fenced) {
+		l.doubtful = stored
+	}
 	if err != nil {
 		return err
 	}
-	l.streamSequence = last
-	finished := stored[len(stored)-1].GetFinished() != nil
+	l.adopt(ctx, stored, last)
+	return nil
+}
+
+// adopt takes stored events in, and shows them to the watchers. When `finished` is
+// one of them the tenant is free before anybody can see it.
+func (l *live) adopt(ctx context.Context, events []*understudyv1.SyncEvent, streamSequence uint64) {
+	l.streamSequence, l.doubtful = streamSequence, nil
+	finished := slices.ContainsFunc(events, func(e *understudyv1.SyncEvent) bool { return e.GetFinished() != nil })
 	if finished {
-		// Whoever sees `finished` finds the tenant free.
-		l.journal.release(l.name)
+		l.journal.release(l)
 	}
 	l.mu.Lock()
-	for _, event := range stored {
+	for _, event := range events {
 		l.addLocked(event)
 	}
 	l.wake()
 	l.mu.Unlock()
 	if finished {
-		l.journal.finish(context.WithoutCancel(ctx), l)
+		l.journal.markFinished(context.WithoutCancel(ctx), l)
+	}
+}
+
+// resolve finds out what became of events that nobody answered.
+func (l *live) resolve(ctx context.Context) error {
+	if l.doubtful == nil {
+		return nil
+	}
+	found, stream, err := l.journal.store.lastEvent(ctx, l.name)
+	switch {
+	case err != nil:
+		return err
+	case stream == l.streamSequence:
+		l.doubtful = nil
+	case proto.Equal(found, l.doubtful[len(l.doubtful)-1]):
+		l.adopt(ctx, l.doubtful, stream)
+	default:
+		return &port.FencedError{Sync: l.name}
 	}
 	return nil
 }
@@ -201,6 +230,7 @@ func (l *live) Sync() *understudyv1.Sync {
 func (l *live) after(sequence int64) []*understudyv1.SyncEvent {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	sequence = max(sequence, 0)
 	if sequence >= int64(len(l.events)) {
 		return nil
 	}

@@ -33,8 +33,8 @@ const (
 	// tried: with a cluster, a new leader takes up to 8 s.
 	publishTimeout  = 5 * time.Second
 	publishAttempts = 4
-	// maxBatch is how many events are stored together.
-	maxBatch = 64
+	// maxBatch is how many events can be stored together: a limit of the engine.
+	maxBatch = 1000
 )
 
 // store speaks JetStream.
@@ -82,14 +82,14 @@ func nameOf(key string) string {
 
 // putRecord stores the record of a sync in place of one with a sequence; 0: there
 // is none. It returns its sequence.
-func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync, expected uint64) (uint64, error) {
+func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync, finished bool, expected uint64) (uint64, error) {
 	data, err := proto.Marshal(sync)
 	if err != nil {
 		return 0, fmt.Errorf("encoding a sync: %w", err)
 	}
 	message := nats.NewMsg(recordSubject + key(e.name))
 	message.Data = data
-	message.Header.Set(headerFinished, strconv.FormatBool(e.finished))
+	message.Header.Set(headerFinished, strconv.FormatBool(finished))
 	if e.requestID != "" {
 		message.Header.Set(headerRequest, e.requestID)
 		message.Header.Set(headerDigest, e.digest)
@@ -99,6 +99,12 @@ func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync
 		return 0, storageError(ctx, fmt.Errorf("storing a sync: %w", err))
 	}
 	return ack.Sequence, nil
+}
+
+// removeRecord makes sure that a sync has no record.
+func (s *store) removeRecord(ctx context.Context, name string) error {
+	err := s.syncs.Purge(ctx, jetstream.WithPurgeSubject(recordSubject+key(name)))
+	return storageError(ctx, err)
 }
 
 // record returns the record of a sync and its sequence.
@@ -181,19 +187,14 @@ func (s *store) eventsOf(ctx context.Context, name string) iter.Seq2[*understudy
 	}
 }
 
-// scan yields the messages that a subject has now.
+// scan yields the messages that a subject has now, in order.
 func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject string, headersOnly bool) iter.Seq2[jetstream.Msg, error] {
 	return func(yield func(jetstream.Msg, error) bool) {
-		info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
-		if err != nil {
-			yield(nil, storageError(ctx, err))
-			return
-		}
-		left := uint64(0)
-		for _, count := range info.State.Subjects {
-			left += count
-		}
-		if left == 0 {
+		left, err := s.count(ctx, stream, subject)
+		if err != nil || left == 0 {
+			if err != nil {
+				yield(nil, err)
+			}
 			return
 		}
 		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
@@ -215,14 +216,33 @@ func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject strin
 				if !yield(message, nil) {
 					return
 				}
+				if meta, err := message.Metadata(); err == nil && meta.NumPending == 0 {
+					return // what was counted besides has expired meanwhile
+				}
 			}
-			if err := batch.Error(); err != nil || got == 0 {
-				yield(nil, storageError(ctx, fmt.Errorf("reading the journal: %d messages missing: %w", left-got, errors.Join(err, ctx.Err()))))
+			if err := errors.Join(batch.Error(), ctx.Err()); err != nil || got == 0 {
+				if now, countErr := s.count(ctx, stream, subject); countErr == nil && now == 0 {
+					return // all of it has expired meanwhile
+				}
+				yield(nil, storageError(ctx, fmt.Errorf("reading the journal: %d messages missing: %w", left-got, err)))
 				return
 			}
 			left -= min(left, got)
 		}
 	}
+}
+
+// count returns how many messages a subject has.
+func (s *store) count(ctx context.Context, stream jetstream.Stream, subject string) (uint64, error) {
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
+	if err != nil {
+		return 0, storageError(ctx, err)
+	}
+	var total uint64
+	for _, n := range info.State.Subjects {
+		total += n
+	}
+	return total, nil
 }
 
 // append stores events after the one with a stream sequence, all or none, and

@@ -2,7 +2,7 @@ package journal
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"iter"
 	"strings"
 	"time"
@@ -48,7 +48,7 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 	sync.CreateTime = timestamppb.Now()
 	sync.LastSequence = 0
 	e := &entry{name: sync.GetName(), tenant: request.Tenant, requestID: request.RequestID, digest: request.Digest}
-	sequence, err := j.store.putRecord(ctx, e, sync, 0)
+	sequence, err := j.accept(ctx, e, sync)
 	if err != nil {
 		return nil, false, err
 	}
@@ -60,6 +60,33 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 	j.live[e.name] = l
 	j.mu.Unlock()
 	return proto.CloneOf(sync), true, nil
+}
+
+// accept stores the record of a new sync. Where an answer did not come it looks
+// whether the record is there. One of which that cannot be told is removed before
+// the tenant gets another, so that a tenant never has two that are not finished.
+func (j *Journal) accept(ctx context.Context, e *entry, sync *understudyv1.Sync) (uint64, error) {
+	j.mu.Lock()
+	doubtful := j.doubtful[e.tenant]
+	j.mu.Unlock()
+	if doubtful != "" {
+		if err := j.store.removeRecord(ctx, doubtful); err != nil {
+			return 0, err
+		}
+	}
+	sequence, err := j.store.putRecord(ctx, e, sync, false, 0)
+	if err != nil {
+		if _, found, lookErr := j.store.record(ctx, e.name); lookErr == nil {
+			sequence, err = found, nil
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.doubtful, e.tenant)
+	if err != nil {
+		j.doubtful[e.tenant] = e.name
+	}
+	return sequence, err
 }
 
 // claim lets one Create at a time work on a tenant.
@@ -113,8 +140,8 @@ func (j *Journal) Get(ctx context.Context, name string) (*understudyv1.Sync, err
 	if err != nil {
 		return nil, err
 	}
-	if sync := event.GetFinished().GetSync(); sync != nil {
-		return sync, nil
+	if event.GetFinished() != nil {
+		return Apply(nil, event), nil
 	}
 	return nil, &port.NotFoundError{Resource: name} // its events are no longer kept
 }
@@ -127,7 +154,7 @@ func (j *Journal) List(ctx context.Context, parent, before string, limit int) ([
 	syncs := make([]*understudyv1.Sync, 0, len(entries))
 	for _, e := range entries {
 		sync, err := j.Get(ctx, e.name)
-		if gone := (*port.NotFoundError)(nil); asError(err, &gone) {
+		if gone := (*port.NotFoundError)(nil); errors.As(err, &gone) {
 			continue
 		}
 		if err != nil {
@@ -194,32 +221,29 @@ func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq
 	}
 }
 
-// finish marks a record as over. That the mark may fail is no harm: the next start
-// finds `finished` in the events.
-func (j *Journal) finish(ctx context.Context, l *live) {
-	j.mu.Lock()
-	e := j.index.byName[l.name]
-	j.mu.Unlock()
-	j.markFinished(ctx, e, l)
-	j.mu.Lock()
-	delete(j.live, l.name)
-	j.mu.Unlock()
-}
-
-// release lets another sync of the tenant be created.
-func (j *Journal) release(name string) {
+// release gives the tenant of a finished sync free.
+func (j *Journal) release(l *live) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if tenant := tenantOf(name); j.index.running[tenant] == name {
-		delete(j.index.running, tenant)
+	delete(j.live, l.name)
+	if e := j.index.byName[l.name]; e != nil {
+		e.finished = true
+		if j.index.running[e.tenant] == l.name {
+			delete(j.index.running, e.tenant)
+		}
 	}
 }
 
-func (j *Journal) markFinished(ctx context.Context, e *entry, l *live) {
+// markFinished marks the record of a finished sync as over. That it may fail is no
+// harm: the next start finds `finished` in the events.
+func (j *Journal) markFinished(ctx context.Context, l *live) {
 	j.mu.Lock()
-	e.finished = true
+	e := j.index.byName[l.name]
 	j.mu.Unlock()
-	if _, err := j.store.putRecord(ctx, e, l.record, l.recordSequence); err != nil {
-		j.logger.Warn("marking a sync as finished failed; the next start does it", "sync", e.name, "error", fmt.Sprint(err))
+	if e == nil {
+		return
+	}
+	if _, err := j.store.putRecord(ctx, e, l.record, true, l.recordSequence); err != nil {
+		j.logger.Warn("marking a sync as finished failed; the next start does it", "sync", l.name, "error", err)
 	}
 }

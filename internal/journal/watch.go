@@ -19,6 +19,7 @@ import (
 
 // Watch implements [port.Watches].
 func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Watcher, error) {
+	after = max(after, 0)
 	l, err := j.find(name)
 	if err != nil {
 		return nil, err
@@ -112,6 +113,8 @@ func (w *watcher) Next(ctx context.Context) (*understudyv1.SyncEvent, error) {
 			return nil, context.Cause(ctx)
 		case <-w.done:
 			return nil, io.ErrClosedPipe
+		case <-w.live.journal.closing:
+			return nil, &port.StorageError{Err: errors.New("the journal is closed")}
 		}
 	}
 }
@@ -155,6 +158,3 @@ func open(event *understudyv1.SyncEvent) bool {
 
 // Close implements [port.Watcher].
 func (w *watcher) Close() { w.once.Do(func() { close(w.done) }) }
-
-// asError is errors.As.
-func asError[T error](err error, target *T) bool { return errors.As(err, target) }
