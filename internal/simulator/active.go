@@ -76,7 +76,7 @@ func (s *Simulator) graphFault(q *request) fault {
 		}
 		second := strings.Contains(q.query, "skiptoken=")
 		if a.Name == "page-fails" && !second {
-			f.pages = true
+			f.pages, f.deep = true, a.pattern.toEnd
 			continue
 		}
 		if a.due(q.path + "?" + q.query) {

@@ -120,6 +120,7 @@ func (s *Simulator) answer(q *request) answer {
 	case f.status != 0:
 		a = f.refusal(s.config.Marker)
 	case m != nil && m.segment != "":
+		p = place{}
 		a = failed(http.StatusBadRequest, "BadRequest", "Resource not found for the segment '"+m.segment+"'.")
 	default:
 		a = s.permitted(q, p, m, f)
@@ -234,7 +235,7 @@ func (s *Simulator) list(q *request, p place, query url.Values, v *view, f fault
 	defer s.data.RUnlock()
 	count := s.count(p)
 	if p.depth > 0 && !f.deep {
-		f.cut, f.missing = false, false
+		f.cut, f.missing, f.pages = false, false, false
 	}
 	if f.cut {
 		count = collapsed(count)

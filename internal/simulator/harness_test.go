@@ -77,7 +77,7 @@ func (x *tenant) do(method, address, token, body string) answer {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	if strings.HasPrefix(body, "grant_type") || strings.HasPrefix(body, "code=") || strings.HasPrefix(body, "client_id") {
+	if body != "" && !strings.HasPrefix(body, "{") && !strings.HasPrefix(body, "[") {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	response, err := x.client.Do(request)
@@ -96,8 +96,7 @@ func (x *tenant) do(method, address, token, body string) answer {
 // grant asks the token endpoint.
 func (x *tenant) grant(form url.Values) answer {
 	x.t.Helper()
-	form.Set("client_id", clientID)
-	return x.do(http.MethodPost, x.URL()+"/"+directory+"/oauth2/v2.0/token", "", "grant_type="+form.Get("grant_type")+"&"+form.Encode())
+	return x.do(http.MethodPost, x.URL()+"/"+directory+"/oauth2/v2.0/token", "", "client_id="+clientID+"&"+form.Encode())
 }
 
 var (

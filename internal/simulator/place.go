@@ -91,6 +91,7 @@ func (s *Simulator) resolve(root *node, segments []string) (place, *missing) {
 			p.hash, p.number = extend(p.seed(), segment), 0
 		default:
 			if m := s.enter(&p, segment); m != nil {
+				p.node = next[0]
 				return p, m
 			}
 		}
@@ -129,7 +130,7 @@ func (s *Simulator) numberOf(p place, id string) (number int, collection uint64,
 	}
 	if s.config.Hostile {
 		for i, hostile := range hostileIDs() {
-			if hostile == id {
+			if hostile == id && s.isHostile(p, i) {
 				return i, p.hash, p.node.foreign || s.exists(p, i)
 			}
 		}
@@ -180,8 +181,14 @@ func (s *Simulator) appendID(out []byte, p place, number int) []byte {
 	return appendUUID(out, p.hash, number)
 }
 
+// isHostile says whether an item, of a collection that is not below another item,
+// is one of the hostile ones. The place is the collection's or the item's own.
 func (s *Simulator) isHostile(p place, number int) bool {
-	return s.config.Hostile && p.depth == 0 && p.node.kind == collection && number < len(hostileIDs())
+	depth := p.depth
+	if p.node.kind == item {
+		depth--
+	}
+	return s.config.Hostile && depth == 0 && p.node.known == nil && number < len(hostileIDs())
 }
 
 // appendUUID appends an id that holds the hash of the collection and the number.

@@ -198,7 +198,7 @@ func (s *Simulator) note(method, path string, status int, identity string) {
 // record takes in an answer of Graph. Paths that the tenant does not have are
 // counted together.
 func (s *Simulator) record(q *request, p place, status int) {
-	pattern := "other"
+	pattern := "/other"
 	if p.node != nil && p.node.pattern != "" {
 		pattern = p.node.pattern
 	}

@@ -209,7 +209,7 @@ func (n *node) finish(above *access, done map[*node]bool) {
 		if n.wild == nil {
 			n.wild = &node{name: "{id}", pattern: n.pattern + "/{id}"}
 		}
-		n.wild.kind, n.wild.documented, n.wild.shape = item, true, n.shape
+		n.wild.kind, n.wild.documented, n.wild.shape, n.wild.known = item, true, n.shape, n.known
 		if n.wild.access == nil {
 			n.wild.access = n.access
 		}
