@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,13 +96,12 @@ type synced struct {
 	pushErr  error
 }
 
-var syncNumber int
+var syncNumber atomic.Int64
 
 // runSync carries out one sync at a time.
 func runSync(t testing.TB, v *Vault, at time.Time, readings ...typeReading) synced {
 	t.Helper()
-	syncNumber++
-	return runNamedSync(t, v, fmt.Sprintf("tenants/x/syncs/%d", syncNumber), at, readings...)
+	return runNamedSync(t, v, fmt.Sprintf("tenants/x/syncs/%d", syncNumber.Add(1)), at, readings...)
 }
 
 func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ...typeReading) synced {
