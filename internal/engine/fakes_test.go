@@ -243,7 +243,7 @@ func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*unde
 	defer f.mu.Unlock()
 	for _, name := range f.order {
 		log := f.logs[name]
-		if request.RequestID != "" && log.request.RequestID == request.RequestID {
+		if request.RequestID != "" && log.request.RequestID == request.RequestID && log.request.Tenant == request.Tenant {
 			if log.request.Digest != request.Digest {
 				return nil, false, &port.RequestIDReusedError{RequestID: request.RequestID}
 			}
@@ -256,7 +256,7 @@ func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*unde
 	s := proto.CloneOf(request.Sync)
 	s.Name = fmt.Sprintf("%s/syncs/%03d", request.Tenant, len(f.order))
 	s.State = understudyv1.SyncState_SYNC_STATE_PENDING
-	s.CreateTime = timestamppb.Now()
+	s.CreateTime, s.LastSequence = timestamppb.Now(), 0
 	f.logs[s.Name] = &fakeLog{syncs: f, request: request, sync: s, changed: make(chan struct{})}
 	f.order = append(f.order, s.GetName())
 	return proto.CloneOf(s), true, nil
@@ -342,11 +342,11 @@ func (f *fakeLog) Append(_ context.Context, events ...*understudyv1.SyncEvent) e
 		return &port.FencedError{Sync: f.sync.GetName()}
 	}
 	for _, event := range events {
-		event = proto.CloneOf(event)
 		event.Sequence = int64(len(f.events) + 1)
 		if event.GetEventTime() == nil {
 			event.EventTime = timestamppb.Now()
 		}
+		event = proto.CloneOf(event)
 		f.events = append(f.events, event)
 		f.sync = journal.Apply(f.sync, event)
 	}

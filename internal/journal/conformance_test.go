@@ -1,0 +1,12 @@
+package journal_test
+
+import (
+	"testing"
+
+	"understudy.internal/internal/port"
+	"understudy.internal/internal/port/porttest"
+)
+
+func TestJournalConforms(t *testing.T) {
+	porttest.Syncs(t, func(t *testing.T) port.Syncs { return open(t, t.TempDir()) })
+}
