@@ -19,6 +19,7 @@ type cli struct {
 	Serve      serveCommand      `cmd:"" help:"Serve the gRPC API, and run syncs."`
 	Demo       demoCommand       `cmd:"" help:"Show the main job against a simulated tenant."`
 	Playground playgroundCommand `cmd:"" help:"Serve on loopback with a simulated tenant, to play with."`
+	Sync       syncCommand       `cmd:"" help:"Sync a tenant on a server, and show what becomes of it."`
 
 	Help     helpCommand     `cmd:"" help:"Explain a reason, an error or an AADSTS code: what is safe, who mends it, and how."`
 	Simulate simulateCommand `cmd:"" help:"Run a simulated Microsoft 365 tenant to try things with."`
