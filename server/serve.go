@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+)
+
+// serveCommand is `understudy serve`.
+type serveCommand struct {
+	Config string `required:"" short:"c" placeholder:"FILE" help:"The configuration file (YAML)."`
+}
+
+// Help implements kong's HelpProvider.
+func (*serveCommand) Help() string {
+	return "Examples:\n\n  understudy serve --config /etc/understudy/understudy.yaml\n\n" +
+		"docs/configuration.md describes the file, docs/deployment.md how to run the service."
+}
+
+// Run serves until ctx is done.
+func (c *serveCommand) Run(ctx context.Context, std streams) error {
+	cfg, err := loadConfig(c.Config)
+	if err != nil {
+		return &exitError{exitUsage, err.Error()}
+	}
+	return serve(ctx, cfg, newLogger(cfg, std))
+}
+
+// serve runs the service on the address of the configuration.
+func serve(ctx context.Context, cfg *config, logger *slog.Logger) error {
+	s, err := newService(ctx, cfg, logger)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", cfg.GRPC.Listen)
+	if err != nil {
+		return fmt.Errorf("listening on grpc.listen: %w", err)
+	}
+	return s.run(ctx, listener)
+}
+
+// newLogger returns the logger of the configuration.
+func newLogger(cfg *config, std streams) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.Log.Level}
+	if cfg.Log.Format == logJSON {
+		return slog.New(slog.NewJSONHandler(std.err, options))
+	}
+	return slog.New(slog.NewTextHandler(std.err, options))
+}
+
+// serverTLS returns the TLS configuration of the listener, or nil for plain text.
+// The certificate is read anew for every connection, so that a renewed one is
+// taken up; one that cannot be read does not replace the last that could.
+func serverTLS(c *tlsConfig) (*tls.Config, error) {
+	if c == nil {
+		return nil, nil
+	}
+	pair := &certificatePair{certificate: c.CertificateFile, key: c.KeyFile}
+	if _, err := pair.get(nil); err != nil {
+		return nil, fmt.Errorf("reading grpc.tls: %w", err)
+	}
+	security := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+	if c.ClientCAFile != "" {
+		pem, err := os.ReadFile(c.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading grpc.tls.client_ca_file: %w", err)
+		}
+		security.ClientCAs, security.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+		if !security.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("grpc.tls.client_ca_file %s has no certificate in PEM form", c.ClientCAFile)
+		}
+	}
+	return security, nil
+}

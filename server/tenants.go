@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+
+	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/engine"
+	"understudy.internal/internal/identity"
+	"understudy.internal/internal/port"
+	"understudy.internal/internal/source/graph"
+	"understudy.internal/internal/tenant"
+	"understudy.internal/internal/vault"
+)
+
+// tenants are the configured tenants, by `tenants/{tenant}`. They live as long as
+// the service: what limits the requests to a tenant is shared by all its syncs.
+type tenants map[string]*engine.Tenant
+
+// Tenant implements [engine.Tenants].
+func (t tenants) Tenant(name string) (*engine.Tenant, error) {
+	if found, ok := t[name]; ok {
+		return found, nil
+	}
+	return nil, &port.NotFoundError{Resource: name}
+}
+
+// newTenants makes the parts of every configured tenant. It makes no request.
+func newTenants(cfg *config, keys keys, logger *slog.Logger) (tenants, error) {
+	clients := map[string]*http.Client{} // tenants of a cloud share connections
+	all := make(tenants, len(cfg.Tenants))
+	for i := range cfg.Tenants {
+		d := &cfg.Tenants[i]
+		cloud, err := cfg.cloud(d.Cloud)
+		if err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", d.ID, err)
+		}
+		if clients[d.Cloud] == nil {
+			if clients[d.Cloud], err = identity.NewHTTPClient(cloud); err != nil {
+				return nil, fmt.Errorf("cloud %s: %w", d.Cloud, err)
+			}
+		}
+		b := tenantBuilder{
+			cfg: cfg, keys: keys, definition: d, cloud: cloud, client: clients[d.Cloud], logger: logger.With("tenant", d.ID),
+		}
+		built, err := b.build()
+		if err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", d.ID, err)
+		}
+		all[built.Name] = built
+	}
+	return all, nil
+}
+
+// tenantBuilder makes the parts of one tenant.
+type tenantBuilder struct {
+	cfg        *config
+	keys       keys
+	definition *tenant.Definition
+	cloud      identity.Cloud
+	client     *http.Client
+	logger     *slog.Logger
+}
+
+func (b *tenantBuilder) build() (*engine.Tenant, error) {
+	d := b.definition
+	t := &engine.Tenant{Name: "tenants/" + d.ID, ConfigurationTypes: d.ConfigurationTypes, Policy: d.AuthenticationPolicy}
+	common := identity.Config{
+		Tenant: d.ID, DirectoryID: d.DirectoryID, Cloud: b.cloud, HTTPClient: b.client, HelpBaseURL: b.cfg.HelpBaseURL,
+		CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.logger,
+	}
+	var err error
+	if t.ServicePrincipal, err = b.servicePrincipal(common); err != nil {
+		return nil, err
+	}
+	if d.User != nil {
+		t.AllowPrompt = d.User.AllowPrompt
+		if t.User, err = b.user(common); err != nil {
+			return nil, err
+		}
+	}
+	if t.Source, err = b.source(); err != nil {
+		return nil, err
+	}
+	if t.Vault, err = b.vault(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (b *tenantBuilder) servicePrincipal(common identity.Config) (port.Identity, error) {
+	own := b.definition.ServicePrincipal
+	c := identity.ServicePrincipalConfig{ClientID: own.ClientID}
+	if own.ClientSecret != nil {
+		c.Secret = own.ClientSecret.Read
+	}
+	if own.Certificate != nil {
+		c.Certificate = own.Certificate.ReadBytes
+	}
+	return identity.NewServicePrincipal(common, c)
+}
+
+func (b *tenantBuilder) user(common identity.Config) (port.Identity, error) {
+	own := b.definition.User
+	c := identity.UserConfig{
+		ClientID: own.ClientID, Username: own.Username, Method: identity.Method(own.Method), SignInTimeout: own.SignInTimeout,
+	}
+	if own.Password != nil {
+		c.Password = own.Password.Read
+	}
+	return identity.NewUser(common, c)
+}
+
+func (b *tenantBuilder) source() (port.Source, error) {
+	limits := make(map[string]graph.Limit, len(b.cfg.Limits.Requests))
+	for workload, limit := range b.cfg.Limits.Requests {
+		limits[workload] = graph.Limit{Requests: limit.Requests, Per: limit.Per}
+	}
+	return graph.New(graph.Config{
+		Endpoint: b.cloud.Graph, DirectoryID: b.definition.DirectoryID, HTTPClient: b.client, Logger: b.logger,
+		NotAvailable: catalog.DefaultNotAvailable(), Limits: limits,
+	})
+}
+
+func (b *tenantBuilder) vault() (port.Vault, error) {
+	own := b.definition.Repository
+	c := vault.Config{
+		Directory: filepath.Join(b.cfg.DataDir, "repositories", b.definition.ID+".git"), Branch: own.Branch,
+		FingerprintKey: b.keys.fingerprint, Logger: b.logger,
+	}
+	if own.Remote != "" {
+		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile}
+		if own.Token != nil {
+			c.Remote.Token = own.Token.Read
+		}
+		if own.SSHKey != nil {
+			c.Remote.SSHKey = own.SSHKey.ReadBytes
+		}
+	}
+	return vault.Open(c)
+}
