@@ -156,7 +156,7 @@ func tryGit(t testing.TB, directory, input string, arguments ...string) (string,
 // checkRepository lets git look for anything wrong.
 func checkRepository(t testing.TB, v *Vault) {
 	t.Helper()
-	if out := git(t, v.config.Directory, "fsck", "--full", "--strict", "--no-progress"); out != "" {
+	if out := git(t, v.config.Directory, "fsck", "--full", "--strict", "--no-progress", "--no-dangling"); out != "" {
 		t.Errorf("git fsck: %s", out)
 	}
 	left, err := filepath.Glob(filepath.Join(v.packDirectory(), "tmp_*"))
