@@ -53,6 +53,8 @@ type Journal struct {
 	live map[string]*live
 	// creating are tenants that a Create works on.
 	creating map[string]chan struct{}
+	// sick says why the engine did not store last; nil when it did.
+	sick error
 	// doubtful are records, by tenant, that may have been stored though nobody
 	// answered: their callers were told that they were not.
 	doubtful map[string]string
@@ -63,8 +65,13 @@ var (
 	_ port.Watches = (*Journal)(nil)
 )
 
-// startTimeout bounds the start of the embedded server.
-const startTimeout = 30 * time.Second
+const (
+	// startTimeout bounds the start of the embedded server.
+	startTimeout = 30 * time.Second
+	// mendInterval is how often it is looked whether the engine stores.
+	mendInterval = 10 * time.Second
+	maxMemory    = 64 << 20
+)
 
 // Open starts the journal on its directory, which no other process may use, and
 // reads what it holds.
@@ -106,6 +113,7 @@ func Open(ctx context.Context, config Config) (_ *Journal, err error) {
 	background, done := context.WithCancel(context.WithoutCancel(ctx))
 	j.done = done
 	j.work.Go(func() { j.expire(background) })
+	j.work.Go(func() { j.mend(background) })
 	return j, nil
 }
 
@@ -136,7 +144,7 @@ func (j *Journal) startServer() error {
 		StoreDir:   j.config.Directory,
 		// Required: without it a power cut loses acknowledged events.
 		SyncAlways:         true,
-		JetStreamMaxMemory: 64 << 20,
+		JetStreamMaxMemory: maxMemory,
 		JetStreamMaxStore:  j.config.MaxBytes,
 	}
 	s, err := server.NewServer(options)
@@ -258,7 +266,57 @@ func (j *Journal) Healthy() error {
 	if !j.server.JetStreamEnabled() {
 		return &port.StorageError{Err: errors.New("the journal's engine has stopped storing")}
 	}
-	return nil
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.sick
+}
+
+// stored notes whether the engine stored what it was given.
+func (j *Journal) stored(err error) {
+	storage := (*port.StorageError)(nil)
+	if err != nil && !errors.As(err, &storage) {
+		return // it was not the engine's fault
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sick = err
+}
+
+// mend restarts the engine's storage when it is sick: after a write that failed (a
+// full disk) a stream stores nothing any more until it is opened anew, also when
+// there is room again. What was stored stays; what was not acknowledged is found
+// out by those who wrote it.
+func (j *Journal) mend(ctx context.Context) {
+	ticker := time.NewTicker(mendInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if j.Healthy() == nil {
+			continue
+		}
+		j.logger.Warn("the journal's engine does not store, and is restarted")
+		if err := j.restartStorage(ctx); err != nil {
+			j.logger.Error("the journal's engine still does not store", "error", err)
+		}
+	}
+}
+
+func (j *Journal) restartStorage(ctx context.Context) error {
+	if err := j.server.DisableJetStream(); err != nil {
+		return err
+	}
+	if err := j.server.EnableJetStream(&server.JetStreamConfig{
+		StoreDir: j.config.Directory, SyncAlways: true, MaxMemory: maxMemory, MaxStore: j.config.MaxBytes,
+	}); err != nil {
+		return err
+	}
+	err := j.store.probe(ctx)
+	j.stored(err)
+	return err
 }
 
 // engineLogger brings warnings and errors of the engine into the log.

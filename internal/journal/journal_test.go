@@ -7,7 +7,6 @@ import (
 	"io"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -66,8 +65,6 @@ func finish(t testing.TB, j *journal.Journal, name string) {
 	}
 	sync := log.Sync()
 	sync.State = understudyv1.SyncState_SYNC_STATE_SUCCEEDED
-	now := &understudyv1.SyncEvent{}
-	_ = now
 	event := &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{Sync: sync}}}
 	sync.EndTime = sync.GetCreateTime()
 	sync.LastSequence++
@@ -104,9 +101,7 @@ func TestLifeAcrossRestart(t *testing.T) {
 	for i := range 150 {
 		events = append(events, result(i))
 	}
-	begin := time.Now()
 	appendAll(t, j, sync.GetName(), events...)
-	t.Logf("append %v", time.Since(begin))
 	j.Close()
 	j = open(t, directory)
 	if got, err := j.Get(t.Context(), sync.GetName()); err != nil || got.GetCounts().GetChanged() != 150 || got.GetLastSequence() != 151 {

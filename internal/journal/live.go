@@ -92,6 +92,7 @@ func (l *live) Append(ctx context.Context, events ...*understudyv1.SyncEvent) er
 		stored[i] = proto.CloneOf(event)
 	}
 	last, err := l.put(ctx, stored)
+	l.journal.stored(err)
 	if fenced := (*port.FencedError)(nil); err != nil && !errors.As(err, &fenced) {
 		l.doubtful = stored
 	}
@@ -143,7 +144,7 @@ func (l *live) resolve(ctx context.Context) error {
 // put stores events. Where an answer did not come it looks whether they are there:
 // an event is stored once, whatever the connection does.
 func (l *live) put(ctx context.Context, events []*understudyv1.SyncEvent) (uint64, error) {
-	var failures error
+	var failure error
 	for range publishAttempts {
 		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
 		last, err := l.journal.store.append(attempt, l.name, l.streamSequence, events)
@@ -151,7 +152,7 @@ func (l *live) put(ctx context.Context, events []*understudyv1.SyncEvent) (uint6
 		if err == nil {
 			return last, nil
 		}
-		failures = errors.Join(failures, err)
+		failure = err
 		found, stream, lookErr := l.journal.store.lastEvent(ctx, l.name)
 		switch {
 		case ctx.Err() != nil:
@@ -172,7 +173,7 @@ func (l *live) put(ctx context.Context, events []*understudyv1.SyncEvent) (uint6
 			return 0, context.Cause(ctx)
 		}
 	}
-	return 0, &port.StorageError{Err: failures}
+	return 0, &port.StorageError{Err: failure}
 }
 
 // add puts a stored event into memory.

@@ -28,6 +28,8 @@ const (
 	headerFinished = "Understudy-Finished"
 	headerRequest  = "Understudy-Request-Id"
 	headerDigest   = "Understudy-Request-Digest"
+	// probe is no key of a sync.
+	probe = "probe"
 
 	// publishTimeout bounds one attempt to store; publishAttempts how often it is
 	// tried: with a cluster, a new leader takes up to 8 s.
@@ -101,6 +103,24 @@ func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync
 	return ack.Sequence, nil
 }
 
+// probe stores a message of a page in both streams and removes it again: whether
+// the engine can store at all.
+func (s *store) probe(ctx context.Context) error {
+	page := make([]byte, 4096)
+	for _, stream := range []struct {
+		jetstream.Stream
+		subject string
+	}{{s.syncs, recordSubject + probe}, {s.events, eventSubject + probe}} {
+		if _, err := s.js.Publish(ctx, stream.subject, page); err != nil {
+			return storageError(ctx, fmt.Errorf("storing a probe: %w", err))
+		}
+		if err := stream.Purge(ctx, jetstream.WithPurgeSubject(stream.subject)); err != nil {
+			return storageError(ctx, fmt.Errorf("removing a probe: %w", err))
+		}
+	}
+	return nil
+}
+
 // removeRecord makes sure that a sync has no record.
 func (s *store) removeRecord(ctx context.Context, name string) error {
 	err := s.syncs.Purge(ctx, jetstream.WithPurgeSubject(recordSubject+key(name)))
@@ -131,7 +151,11 @@ func (s *store) records(ctx context.Context) iter.Seq2[*entry, error] {
 				yield(nil, err)
 				return
 			}
-			name := nameOf(strings.TrimPrefix(message.Subject(), recordSubject))
+			key := strings.TrimPrefix(message.Subject(), recordSubject)
+			if key == probe {
+				continue // left by a process that was killed while it probed
+			}
+			name := nameOf(key)
 			e := &entry{
 				name:      name,
 				tenant:    tenantOf(name),

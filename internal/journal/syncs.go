@@ -75,6 +75,7 @@ func (j *Journal) accept(ctx context.Context, e *entry, sync *understudyv1.Sync)
 		}
 	}
 	sequence, err := j.store.putRecord(ctx, e, sync, false, 0)
+	j.stored(err)
 	if err != nil {
 		if _, found, lookErr := j.store.record(ctx, e.name); lookErr == nil {
 			sequence, err = found, nil

@@ -1,0 +1,183 @@
+package journal_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/journal"
+	"understudy.internal/internal/port"
+	"understudy.internal/internal/port/porttest"
+)
+
+// dense fails unless the events of a sync have no gap and no duplicate.
+func dense(t *testing.T, j *journal.Journal, name string) []*understudyv1.SyncEvent {
+	t.Helper()
+	var events []*understudyv1.SyncEvent
+	for event, err := range j.Events(t.Context(), name, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if event.GetSequence() != int64(len(events)+1) {
+			t.Fatalf("sequence %d after %d events", event.GetSequence(), len(events))
+		}
+		events = append(events, event)
+	}
+	return events
+}
+
+// TestStorageStopsAndReturns: what cannot be stored is refused, health says so, and
+// afterwards everything goes on, in the same process.
+func TestStorageStopsAndReturns(t *testing.T) {
+	directory := t.TempDir()
+	j := open(t, directory)
+	sync := create(t, j, "tenants/contoso")
+	log := porttest.Open(t, j, sync.GetName())
+	porttest.Append(t, log, started())
+	watcher, err := j.Watch(t.Context(), sync.GetName(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	if _, err := watcher.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := j.StopStorage(); err != nil {
+		t.Fatal(err)
+	}
+	storage := (*port.StorageError)(nil)
+	if err := log.Append(t.Context(), result(1)); !errors.As(err, &storage) {
+		t.Errorf("Append = %v", err)
+	}
+	if _, _, err := j.Create(t.Context(), port.CreateRequest{Tenant: "tenants/fabrikam", Sync: &understudyv1.Sync{}}); !errors.As(err, &storage) {
+		t.Errorf("Create = %v", err)
+	}
+	if err := j.Healthy(); !errors.As(err, &storage) {
+		t.Errorf("Healthy = %v", err)
+	}
+	if got, err := j.Get(t.Context(), sync.GetName()); err != nil || got.GetLastSequence() != 1 {
+		t.Errorf("Get = %v, %v", got, err)
+	}
+
+	if err := j.RestartStorage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Healthy(); err != nil {
+		t.Errorf("Healthy = %v", err)
+	}
+	porttest.Append(t, log, result(2))
+	if event, err := watcher.Next(t.Context()); err != nil || event.GetSequence() != 2 {
+		t.Errorf("the watcher got %v, %v", event, err)
+	}
+	create(t, j, "tenants/fabrikam")
+	before := dense(t, j, sync.GetName())
+	j.Close()
+	j = open(t, directory)
+	for i, event := range dense(t, j, sync.GetName()) {
+		if !proto.Equal(event, before[i]) {
+			t.Errorf("event %d is another one after a restart:\n%v\n%v", i+1, before[i], event)
+		}
+	}
+	if unfinished, err := j.Unfinished(t.Context()); err != nil || len(unfinished) != 2 {
+		t.Errorf("unfinished = %v, %v", unfinished, err)
+	}
+}
+
+// TestFullStorage: as on a full disk.
+func TestFullStorage(t *testing.T) {
+	j, err := journal.Open(t.Context(), journal.Config{Directory: t.TempDir(), MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(j.Close)
+	sync := create(t, j, "tenants/contoso")
+	log := porttest.Open(t, j, sync.GetName())
+	storage := (*port.StorageError)(nil)
+	stored := 0
+	for ; err == nil && stored < 100; stored++ {
+		event := result(stored)
+		event.GetConfigurationCompleted().GetResult().Path = strings.Repeat("x", 50_000)
+		err = log.Append(t.Context(), event)
+	}
+	if !errors.As(err, &storage) {
+		t.Fatalf("after %d events: %v", stored, err)
+	}
+	if got := len(dense(t, j, sync.GetName())); got != stored-1 {
+		t.Errorf("%d events of %d", got, stored-1)
+	}
+	if err := j.Healthy(); err == nil {
+		t.Error("it says that it is healthy")
+	}
+}
+
+// TestUnansweredEvents: events that were stored though nobody answered are in the
+// log, once, before the next ones.
+func TestUnansweredEvents(t *testing.T) {
+	for name, batch := range map[string][]*understudyv1.SyncEvent{
+		"one": {result(1)}, "a batch": {result(1), result(2), result(3)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := open(t, t.TempDir())
+			sync := create(t, j, "tenants/contoso")
+			log := porttest.Open(t, j, sync.GetName())
+			porttest.Append(t, log, started())
+			if err := j.LoseAnswer(t.Context(), sync.GetName(), batch...); err != nil {
+				t.Fatal(err)
+			}
+			porttest.Finish(t, log)
+			if got := dense(t, j, sync.GetName()); len(got) != len(batch)+2 {
+				t.Errorf("%d events", len(got))
+			}
+			create(t, j, "tenants/contoso")
+		})
+	}
+}
+
+// TestTooManyAtOnce: all or none.
+func TestTooManyAtOnce(t *testing.T) {
+	j := open(t, t.TempDir())
+	log := porttest.Open(t, j, create(t, j, "tenants/contoso").GetName())
+	events := make([]*understudyv1.SyncEvent, 1001)
+	for i := range events {
+		events[i] = result(i)
+	}
+	if err := log.Append(t.Context(), events...); err == nil {
+		t.Error("1001 events were stored")
+	}
+	porttest.Append(t, log, events[:1000]...)
+	if got := log.Sync().GetLastSequence(); got != 1000 {
+		t.Errorf("last_sequence = %d", got)
+	}
+}
+
+func FuzzApply(f *testing.F) {
+	for _, event := range []*understudyv1.SyncEvent{
+		started(), result(1), {}, {Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{}}},
+		{Event: &understudyv1.SyncEvent_AuthenticationFailed{}},
+	} {
+		data, err := proto.Marshal(event)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(nil), data)
+	}
+	f.Fuzz(func(t *testing.T, syncData, eventData []byte) {
+		sync, event := &understudyv1.Sync{}, &understudyv1.SyncEvent{}
+		if proto.Unmarshal(syncData, sync) != nil || proto.Unmarshal(eventData, event) != nil {
+			return
+		}
+		before := proto.CloneOf(sync)
+		next := journal.Apply(sync, event)
+		if next.GetLastSequence() != event.GetSequence() {
+			t.Errorf("last_sequence = %d, want %d", next.GetLastSequence(), event.GetSequence())
+		}
+		if !proto.Equal(sync, before) {
+			t.Error("the argument was changed")
+		}
+		journal.Apply(nil, event)
+	})
+}
