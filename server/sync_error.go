@@ -29,7 +29,7 @@ func (c *syncCommand) explain(err error) string {
 	info := detailOf[*errdetails.ErrorInfo](s)
 	var b strings.Builder
 	b.WriteString(printable(s.Message()))
-	line := func(name, value string) { fmt.Fprintf(&b, "\n  %s: %s", name, printable(value)) }
+	line := func(name, value string) { fmt.Fprintf(&b, "\n  %s: %s", printable(name), printable(value)) }
 	if info.GetReason() == "" {
 		line("code", statusName(s.Code()))
 	} else {

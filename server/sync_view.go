@@ -110,7 +110,8 @@ func (v *textView) event(event *understudyv1.SyncEvent) error {
 		v.introduce(e.CurrentState.GetSync())
 	case *understudyv1.SyncEvent_Started:
 		v.total = len(e.Started.GetConfigurationTypes())
-		v.say(fmt.Sprintf("Started: %s, catalog %s.", counted(v.total, "configuration type"), e.Started.GetCatalogVersion()))
+		v.say(fmt.Sprintf("Started: %s, catalog %s.", counted(v.total, "configuration type"),
+			printable(e.Started.GetCatalogVersion())))
 	case *understudyv1.SyncEvent_AuthenticationPrompt:
 		v.showPrompt(e.AuthenticationPrompt)
 	case *understudyv1.SyncEvent_AuthenticationSucceeded:
