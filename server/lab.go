@@ -35,8 +35,10 @@ type labConfig struct {
 	GRPC, Entra, Admin string
 	// SignInTimeout is that of the delegated tenant.
 	SignInTimeout time.Duration
-	// Items is how many items a simulated collection has.
-	Items int
+	// Items is how many items a simulated collection has; Latency how long Graph
+	// thinks about each answer.
+	Items   int
+	Latency time.Duration
 	// Types are the configuration types that are synced; all when empty.
 	Types []string
 	// Marker is in everything that the simulated tenant keeps secret.
@@ -54,7 +56,7 @@ func newLab(ctx context.Context, c labConfig) (_ *lab, err error) {
 		}
 	}()
 	l.simulator, err = simulator.New(simulator.Config{
-		Listen: c.Entra, AdminListen: c.Admin, Directory: c.Folder, Seed: 1, Items: c.Items, Marker: c.Marker, Logger: c.Logger,
+		Listen: c.Entra, AdminListen: c.Admin, Directory: c.Folder, Seed: 1, Items: c.Items, Latency: c.Latency, Marker: c.Marker, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -146,7 +148,7 @@ grpc: {listen: "%[1]s"}
 data_dir: "%[2]s"
 # The simulated tenant does not mind being asked fast; Microsoft's would.
 limits:
-  requests: {conditional-access: {requests: 1000, per: 1s}, entra: {requests: 1000, per: 1s}, intune: {requests: 1000, per: 1s}}
+  requests: {conditional-access: {requests: 100000, per: 1s}, entra: {requests: 100000, per: 1s}, intune: {requests: 100000, per: 1s}}
 clouds:
   lab: {authority: "%[3]s", graph: "%[3]s", ca_file: ca.pem}
 tenants:

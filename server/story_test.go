@@ -1,0 +1,124 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares with a file, or writes it.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("no golden file (run with -update): %v", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+// story is the stream of one sync.
+type story struct {
+	durable []*understudyv1.SyncEvent
+	prompts int
+	final   *understudyv1.Sync
+	// ended is the error that ended the stream, or nil.
+	ended error
+}
+
+// text tells a story so that two runs of one case tell the same: events in order,
+// but results and identities, which run side by side, sorted; no times and ids.
+func (s *story) text() string {
+	var lines, identities, results []string
+	flush := func(list *[]string) {
+		slices.Sort(*list)
+		lines = append(lines, *list...)
+		*list = nil
+	}
+	// When one identity ends the sync, how far the other came is a matter of chance.
+	failed := s.final.GetState() == understudyv1.SyncState_SYNC_STATE_FAILED
+	for _, event := range s.durable {
+		switch e := event.GetEvent().(type) {
+		case *understudyv1.SyncEvent_Started:
+			lines = append(lines, fmt.Sprintf("started: %s", strings.Join(e.Started.GetConfigurationTypes(), " ")))
+		case *understudyv1.SyncEvent_StateChanged:
+			identities = append(identities, "state: "+e.StateChanged.GetState().String())
+		case *understudyv1.SyncEvent_AuthenticationSucceeded:
+			if failed {
+				continue
+			}
+			identities = append(identities, fmt.Sprintf("%s authenticated by %s", e.AuthenticationSucceeded.GetIdentity(), e.AuthenticationSucceeded.GetMethod()))
+		case *understudyv1.SyncEvent_AuthenticationFailed:
+			identities = append(identities, failureText(e.AuthenticationFailed))
+		case *understudyv1.SyncEvent_ConfigurationCompleted:
+			results = append(results, resultText(e.ConfigurationCompleted.GetResult()))
+		case *understudyv1.SyncEvent_SnapshotCommitted:
+			flush(&identities)
+			flush(&results)
+			snapshot := e.SnapshotCommitted.GetSnapshot()
+			lines = append(lines, fmt.Sprintf("snapshot: %s created=%t %s", snapshot.GetRef(), snapshot.GetCreated(), snapshot.GetPushState()))
+		case *understudyv1.SyncEvent_Finished:
+			flush(&identities)
+			flush(&results)
+			lines = append(lines, finalText(e.Finished.GetSync()))
+		default:
+			lines = append(lines, fmt.Sprintf("%T", e))
+		}
+	}
+	lines = append(lines, fmt.Sprintf("prompts: %d", s.prompts), fmt.Sprintf("status: %v", s.ended))
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func failureText(e *understudyv1.AuthenticationFailed) string {
+	f := e.GetFailure()
+	return fmt.Sprintf("%s failed by %s: %s\n  code %q error %q suberror %q\n  remedy %s retryable %t, continues with %s\n  affects %d: %s\n  %s",
+		f.GetIdentity(), f.GetMethod(), f.GetReason(), f.GetProviderErrorCode(), f.GetOauthError(), f.GetOauthSuberror(),
+		f.GetRemedyActor(), f.GetRetryable(), e.GetContinuesWith(), f.GetAffectedConfigurationTypeCount(),
+		strings.Join(f.GetAffectedConfigurationTypes(), " "), f.GetMessage())
+}
+
+func resultText(r *understudyv1.ConfigurationResult) string {
+	text := fmt.Sprintf("%s: %s by %s: %d items, +%d ~%d -%d", r.GetConfigurationType(), r.GetOutcome(), r.GetIdentity(),
+		r.GetItemCount(), r.GetAddedCount(), r.GetModifiedCount(), r.GetRemovedCount())
+	if r.GetError() != nil {
+		text += fmt.Sprintf("\n  %s (code %d) %s", r.GetReason(), r.GetError().GetCode(), r.GetError().GetMessage())
+	}
+	return text
+}
+
+func finalText(s *understudyv1.Sync) string {
+	c := s.GetCounts()
+	text := fmt.Sprintf("finished: %s causes %v\n  %d types: %d changed, %d unchanged, %d incomplete, %d failed, %d not backed up, %d not available",
+		s.GetState(), s.GetPartialCauses(), c.GetTotal(), c.GetChanged(), c.GetUnchanged(), c.GetIncomplete(), c.GetFailed(),
+		c.GetNotBackedUp(), c.GetNotAvailable())
+	for _, who := range s.GetIdentities() {
+		if s.GetState() == understudyv1.SyncState_SYNC_STATE_FAILED && who.GetFailure() == nil {
+			continue
+		}
+		text += fmt.Sprintf("\n  %s %s %s", who.GetIdentity(), who.GetState(), who.GetFailure().GetReason())
+	}
+	if s.GetError() != nil {
+		text += fmt.Sprintf("\n  error %d: %s", s.GetError().GetCode(), s.GetError().GetMessage())
+	}
+	return text
+}
