@@ -131,7 +131,7 @@ func (b *tenantBuilder) vault() (port.Vault, error) {
 		FingerprintKey: b.keys.fingerprint, Logger: b.logger,
 	}
 	if own.Remote != "" {
-		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile}
+		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile, Username: own.Username}
 		if own.Token != nil {
 			c.Remote.Token = own.Token.Read
 		}
