@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"time"
 
@@ -12,11 +11,8 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// errCodeExpired says that nobody used the device code while it was valid.
-var errCodeExpired = errors.New("the device code has expired")
-
 // prompt asks a person, with a device code (RFC 8628), and waits until it has
-// signed in, or the deadline, or the code's own end.
+// signed in, or the deadline, or the code's own end: both look the same to it.
 func (u *User) prompt(
 	ctx context.Context, deadline time.Time, show func(*understudyv1.AuthenticationPrompt),
 ) (port.Token, error) {
@@ -36,12 +32,7 @@ func (u *User) prompt(
 			VerificationUri: device.Result.VerificationURL, UserCode: device.Result.UserCode, ExpireTime: timestamppb.New(expires),
 		})
 		result, err := device.AuthenticationResult(ctx)
-		switch {
-		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-			return port.Token{}, errCodeExpired
-		case errors.Is(err, context.DeadlineExceeded):
-			return port.Token{}, context.Cause(ctx)
-		case err != nil:
+		if err != nil {
 			return port.Token{}, err
 		}
 		return u.accept(result)

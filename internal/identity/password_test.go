@@ -2,6 +2,7 @@ package identity
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -124,6 +125,18 @@ func TestAPasswordIsSentOnce(t *testing.T) {
 				t.Errorf("the password was sent %d times", n)
 			}
 		})
+	}
+}
+
+// TestAPasswordWhoseAnswerIsLate is given up by the transport before the deadline.
+func TestAPasswordWhoseAnswerIsLate(t *testing.T) {
+	f := newTLSFixture(t)
+	f.config.HTTPClient.Transport.(*http.Transport).ResponseHeaderTimeout = 300 * time.Millisecond
+	f.answerAlways(passwords, reply{hang: true})
+	_, err := f.user(ServiceAccount).SignIn(t.Context(), port.SignInOptions{})
+	reasonIs(t, err, "SIGN_IN_TIMED_OUT")
+	if n := len(f.requests(passwords)); n != 1 {
+		t.Errorf("the password was sent %d times", n)
 	}
 }
 

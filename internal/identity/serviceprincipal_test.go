@@ -199,7 +199,6 @@ func TestWhatIsNotTriedAgain(t *testing.T) {
 		"a refusal":                      {refused(401, "invalid_client", "", 7000215), 1, "INVALID_CREDENTIAL", 0, 0, 0},
 		"a fourth 500":                   {reply{status: 500}, 3, "PROVIDER_UNAVAILABLE", time.Minute, 0, 2 * time.Second},
 		"longer than we wait":            {reply{status: 429, retryAfter: "600"}, 1, "THROTTLED", 10 * time.Minute, 0, 0},
-		"longer than the deadline":       {reply{status: 503, retryAfter: "29"}, 3, "PROVIDER_UNAVAILABLE", time.Minute, 58 * time.Second, time.Minute},
 		"a hanging endpoint to the end":  {reply{hang: true}, 2, "SIGN_IN_TIMED_OUT", time.Minute, time.Minute, time.Minute},
 		"a date a day and more in a day": {reply{status: 429, retryAfter: "Wed, 01 Jan 2020 00:00:00 GMT"}, 1, "THROTTLED", 24 * time.Hour, 0, 0},
 	} {
@@ -222,6 +221,38 @@ func TestWhatIsNotTriedAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoWaitBeyondTheDeadline says that an answer is better than a timeout.
+func TestNoWaitBeyondTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.answerAlways(applications, reply{status: 503, retryAfter: "15"})
+		s := f.servicePrincipal()
+		s.config.SignInTimeout = 20 * time.Second
+		begun := time.Now()
+		_, err := s.SignIn(t.Context(), port.SignInOptions{})
+		reasonIs(t, err, "PROVIDER_UNAVAILABLE")
+		if took := time.Since(begun); took != 15*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestAFailedSignInGivesNoTokenOfBefore also while that would be valid.
+func TestAFailedSignInGivesNoTokenOfBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		s := f.servicePrincipal()
+		if _, err := s.SignIn(t.Context(), port.SignInOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		f.answerAlways(applications, refused(401, "invalid_client", "", 7000222))
+		_, err := s.SignIn(t.Context(), port.SignInOptions{})
+		reasonIs(t, err, "CREDENTIAL_EXPIRED")
+		_, err = s.Token(t.Context(), port.TokenRequest{})
+		reasonIs(t, err, "CREDENTIAL_EXPIRED")
+	})
 }
 
 func TestATokenOfAnotherTenant(t *testing.T) {

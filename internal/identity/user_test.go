@@ -1,7 +1,9 @@
 package identity
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,37 @@ func TestTokensInMidRun(t *testing.T) {
 		if failure := reasonIs(t, err, "SIGN_IN_REVOKED"); failure.GetMethod() != byDeviceCode {
 			t.Errorf("the identity of this sync signed in by device code: %v", failure)
 		}
+	})
+}
+
+// TestAPromptIsNotAnsweredByAFailureOfAnotherWay has a reader who asks for a token
+// between the cached sign-in and the prompt.
+func TestAPromptIsNotAnsweredByAFailureOfAnotherWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		u := f.signedIn()
+		dead := refused(400, "invalid_grant", "", 700082)
+		held, open := gate()
+		held.status, held.body = dead.status, dead.body
+		f.answer(refresh, held)
+		u.tokens.held.Token = port.Token{}
+		var readers sync.WaitGroup
+		readers.Go(func() {
+			_, err := u.Token(t.Context(), port.TokenRequest{})
+			reasonIs(t, err, "SIGN_IN_EXPIRED")
+		})
+		synctest.Wait()
+		readers.Go(func() {
+			_, err := u.tokens.get(t.Context(), want{way: attended, renew: true, fetch: func(ctx context.Context, _ string) (port.Token, error) {
+				return u.prompt(ctx, time.Now().Add(time.Minute), func(*prompt) {})
+			}})
+			if err != nil {
+				t.Errorf("the prompt got the reader's failure: %v", err)
+			}
+		})
+		synctest.Wait()
+		open()
+		readers.Wait()
 	})
 }
 
