@@ -109,35 +109,32 @@ func (s *staging) typeOf(t *catalog.Type) (*stagedType, error) {
 		return staged, nil
 	}
 	staged := &stagedType{before: map[string]plumbing.Hash{}, staged: map[string]stagedItem{}}
-	entry, err := s.root.FindEntry(t.ID)
-	switch {
-	case err == nil && entry.Mode == filemode.Dir:
-		if err := staged.read(s.storage, entry.Hash); err != nil {
+	workload, name, _ := strings.Cut(t.ID, "/")
+	folder := folderIn(s.root, workload)
+	if !folder.IsZero() {
+		tree, err := object.GetTree(s.storage, folder)
+		if err != nil {
+			return nil, fmt.Errorf("reading the folder %s: %w", workload, err)
+		}
+		folder = folderIn(tree, name)
+	}
+	if !folder.IsZero() {
+		if err := staged.read(s.storage, folder); err != nil {
 			return nil, fmt.Errorf("reading the folder %s: %w", t.ID, err)
 		}
-	case err == nil, errors.Is(err, object.ErrEntryNotFound), errors.Is(err, object.ErrDirectoryNotFound):
-		if err := s.missing(t); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, fmt.Errorf("reading the last tree: %w", err)
 	}
 	s.types[t.ID] = staged
 	return staged, nil
 }
 
-// missing makes sure that a folder that was not found is not there, rather than
-// not readable: go-git says the same of both.
-func (s *staging) missing(t *catalog.Type) error {
-	for _, entry := range s.root.Entries {
-		if entry.Name != t.Workload() || entry.Mode != filemode.Dir {
-			continue
-		}
-		if _, err := object.GetTree(s.storage, entry.Hash); err != nil {
-			return fmt.Errorf("reading the last tree: %w", err)
+// folderIn returns the id of a folder in another, zero when there is none.
+func folderIn(tree *object.Tree, name string) plumbing.Hash {
+	for _, entry := range tree.Entries {
+		if entry.Name == name && entry.Mode == filemode.Dir {
+			return entry.Hash
 		}
 	}
-	return nil
+	return plumbing.ZeroHash
 }
 
 func (t *stagedType) read(storage *filesystem.Storage, id plumbing.Hash) error {
