@@ -58,8 +58,9 @@ func TestVolatile(t *testing.T) {
 	path := "/beta/deviceManagement/deviceConfigurations"
 	seen := map[string]map[string]bool{"@odata.etag": {}, "lastModifiedDateTime": {}, "roleScopeTagIds": {}, "version": {}}
 	for range 4 {
+		item := x.page(path, token)[0]
 		for name, values := range seen {
-			values[fmt.Sprint(x.page(path, token)[0][name])] = true
+			values[fmt.Sprint(item[name])] = true
 		}
 	}
 	for name, values := range seen {
