@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,7 +37,7 @@ func (c *demoCommand) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	if !c.Keep {
-		defer os.RemoveAll(folder)
+		defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	}
 	l, err := newLab(ctx, labConfig{
 		Folder: folder, GRPC: "127.0.0.1:0", Entra: "127.0.0.1:0", Admin: "127.0.0.1:0", Items: c.Items,

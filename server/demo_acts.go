@@ -26,7 +26,8 @@ type demo struct {
 	missed *understudyv1.Sync
 }
 
-func (d *demo) say(format string, v ...any) { fmt.Fprintf(d.out, format+"\n", v...) }
+// say prints a line. That it cannot be printed is no failure of the demo.
+func (d *demo) say(format string, v ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", v...) }
 
 func (d *demo) play(ctx context.Context) error {
 	d.say("A simulated Microsoft 365 tenant is at %s, the service at %s.", d.lab.simulator.URL(), d.lab.address())

@@ -55,7 +55,10 @@ func (c *playgroundCommand) Run(ctx context.Context, std streams) error {
 	}
 	defer l.close()
 	return l.run(ctx, func(ctx context.Context) error {
-		fmt.Fprintf(std.out, playgroundText, l.address(), l.simulator.URL(), l.simulator.AdminURL(), l.configFile(), l.repository("contoso"))
+		_, err := fmt.Fprintf(std.out, playgroundText, l.address(), l.simulator.URL(), l.simulator.AdminURL(), l.configFile(), l.repository("contoso"))
+		if err != nil {
+			return err
+		}
 		<-ctx.Done()
 		return nil
 	})

@@ -45,7 +45,7 @@ type process struct {
 var servingAt = regexp.MustCompile(`msg=serving address=(\S+)`)
 
 // startServer starts the program and waits until health says SERVING.
-func startServer(t *testing.T, ctx context.Context, configFile string) *process {
+func startServer(ctx context.Context, t *testing.T, configFile string) *process {
 	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
@@ -156,13 +156,13 @@ func TestKilledServer(t *testing.T) {
 		if err := sim.ChangeItem(groups, i%3); err != nil {
 			t.Fatal(err)
 		}
-		killOnce(t, ctx, l, random.IntN(16))
+		killOnce(ctx, t, l, random.IntN(16))
 	}
 }
 
-func killOnce(t *testing.T, ctx context.Context, l *lab, afterEvents int) {
+func killOnce(ctx context.Context, t *testing.T, l *lab, afterEvents int) {
 	t.Helper()
-	server := startServer(t, ctx, l.configFile())
+	server := startServer(ctx, t, l.configFile())
 	started, err := server.client.StartSync(ctx, &understudyv1.StartSyncRequest{Parent: "tenants/contoso"})
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func killOnce(t *testing.T, ctx context.Context, l *lab, afterEvents int) {
 	}
 	server.kill()
 
-	server = startServer(t, ctx, l.configFile())
+	server = startServer(ctx, t, l.configFile())
 	defer server.kill()
 	err = watch(ctx, server.client, name, int64(len(events)), func(event *understudyv1.SyncEvent) { events = append(events, event) })
 	if !errors.Is(err, io.EOF) {

@@ -36,7 +36,7 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 		}
 	}()
 	for _, warning := range cfg.warnings {
-		logger.Warn("configuration: " + warning)
+		logger.Warn("configuration", "warning", warning)
 	}
 	types, err := catalog.Load()
 	if err != nil {
