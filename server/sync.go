@@ -150,7 +150,7 @@ func (c *syncCommand) run(ctx context.Context, client understudyv1.SyncServiceCl
 		return &exitError{exitFailed, c.interrupted(ctx, client, f.name)}
 	default:
 		text := c.explain(err)
-		if f.name != "" {
+		if f.answered {
 			text += "\n  The sync may still run. Watch it: " + c.command("--watch", f.name)
 		}
 		return &exitError{exitFailed, text}

@@ -53,6 +53,8 @@ type syncFollower struct {
 
 	// name is the sync's, once it is known.
 	name string
+	// answered says that the server has told of the sync.
+	answered bool
 	// cursor is the greatest sequence received.
 	cursor int64
 	// fresh says that the last stream brought something new.
@@ -93,7 +95,7 @@ func (f *syncFollower) follow(ctx context.Context) error {
 
 // lost says what became of the stream.
 func (f *syncFollower) lost(err error) string {
-	if f.name == "" {
+	if !f.answered {
 		return "The server cannot be called now (" + statusName(status.Code(err)) + ")."
 	}
 	return "The stream was lost (" + statusName(status.Code(err)) + "); the sync goes on."
@@ -101,7 +103,7 @@ func (f *syncFollower) lost(err error) string {
 
 // attempts is how often a stream may break with nothing new in between.
 func (f *syncFollower) attempts() int {
-	if f.name == "" {
+	if !f.answered {
 		return startAttempts
 	}
 	return resumeAttempts
@@ -138,7 +140,7 @@ func (f *syncFollower) open(ctx context.Context) (syncEvents, error) {
 		if err != nil || next != nil {
 			return next, err
 		}
-		f.name = name
+		f.name, f.answered = name, true
 	}
 	stream, err := f.client.WatchSync(ctx, &understudyv1.WatchSyncRequest{Name: f.name, AfterSequence: f.cursor})
 	if err != nil {
@@ -152,7 +154,7 @@ func (f *syncFollower) take(event *understudyv1.SyncEvent) error {
 	switch e := event.GetEvent().(type) {
 	case *understudyv1.SyncEvent_CurrentState:
 		sync := e.CurrentState.GetSync()
-		f.name = sync.GetName()
+		f.name, f.answered = sync.GetName(), true
 		if syncIsOver(sync.GetState()) && sync.GetLastSequence() == f.cursor {
 			f.final = sync
 		}
@@ -188,7 +190,7 @@ func (f *syncFollower) canResume(err error) bool {
 	case codes.Unavailable, codes.ResourceExhausted:
 		return true
 	case codes.Internal, codes.Unknown, codes.Canceled:
-		return f.name != "" && detailOf[*errdetails.ErrorInfo](status.Convert(err)).GetReason() == ""
+		return f.answered && detailOf[*errdetails.ErrorInfo](status.Convert(err)).GetReason() == ""
 	default:
 		return false
 	}
