@@ -262,7 +262,7 @@ func refusedBatch(a *answer, err error) partResult {
 		// Cut, or larger than the limit: both can be the fault of one part.
 		return partResult{err: errUnusable, alone: true}
 	case a.status == http.StatusUnauthorized, isRetried(a.status):
-		return partResult{answer: &answer{status: a.status, header: a.header.Clone()}}
+		return partResult{answer: &answer{status: a.status, header: a.header.Clone(), body: a.body}}
 	default:
 		return partResult{err: errUnusable, alone: true}
 	}

@@ -28,12 +28,14 @@ type credential struct {
 
 	mu      sync.Mutex
 	current port.Token
+	// claimed says that the current token answers a challenge.
+	claimed bool
 }
 
 // token returns a token that is not the refused one. Claims answer a challenge
-// that the refused token met.
+// that the refused token met: then it is one that was obtained for a challenge.
 func (c *credential) token(ctx context.Context, refused, claims string) (string, error) {
-	if value, ok := c.usable(refused); ok {
+	if value, ok := c.usable(refused, claims); ok {
 		return value, nil
 	}
 	select {
@@ -42,7 +44,7 @@ func (c *credential) token(ctx context.Context, refused, claims string) (string,
 		return "", context.Cause(ctx)
 	}
 	defer func() { <-c.turn }()
-	if value, ok := c.usable(refused); ok {
+	if value, ok := c.usable(refused, claims); ok {
 		return value, nil
 	}
 	token, err := c.identity.Token(ctx, port.TokenRequest{Claims: claims, Refused: refused})
@@ -51,14 +53,15 @@ func (c *credential) token(ctx context.Context, refused, claims string) (string,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.current = token
+	c.current, c.claimed = token, claims != ""
 	return token.Value, nil
 }
 
-func (c *credential) usable(refused string) (string, bool) {
+func (c *credential) usable(refused, claims string) (string, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ok := c.current.Value != "" && c.current.Value != refused && time.Until(c.current.ExpiresOn) > renewBefore
+	ok := c.current.Value != "" && c.current.Value != refused && (claims == "" || c.claimed) &&
+		time.Until(c.current.ExpiresOn) > renewBefore
 	return c.current.Value, ok
 }
 

@@ -14,8 +14,8 @@
 //	  - A session is one sync. It owns the tokens in use, the batchers, the list of
 //	    workloads that it gave up, and every goroutine that it starts.
 //	  - A reading is one call of Read: one type as one identity. It owns the items
-//	    that are being completed, at most a fixed number of them, so that memory
-//	    does not grow with the tenant.
+//	    that are being completed. Of them a workload has at most a fixed number,
+//	    whatever the number of readings, so that memory does not grow with the tenant.
 //
 // Retries are azcore's, for parts of a batch too: the batcher stands where the
 // pipeline's transport is, and answers each part as if it had been sent alone.

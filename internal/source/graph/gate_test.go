@@ -339,20 +339,24 @@ func TestCancelledReadingDoesNotHarmOthers(t *testing.T) {
 // Memory: the items in flight are bounded, whatever the size of the tenant.
 func TestItemsInFlightAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 		f := &fakeGraph{one: routes(map[string]http.HandlerFunc{
-			"/v1.0/things":   ok(things(3000)),
-			"/v1.0/things/*": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			"/v1.0/things": ok(things(3000)), "/v1.0/things/*": hang,
+			"/v1.0/others": ok(things(3000)), "/v1.0/others/*": hang,
 		})}
 		source := offline(t, f, func(c *Config) { c.MaxConnections = 2 })
 		session := source.Open().(*session)
 		defer session.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
-		group.Go(func() {
-			_ = session.Read(ctx, withChild("/things"), &fakeIdentity{}, func(port.Item) error { return nil })
-		})
+		identity := &fakeIdentity{}
+		for _, path := range []string{"/things", "/others"} {
+			group.Go(func() {
+				_ = session.Read(ctx, withChild(path), identity, func(port.Item) error { return nil })
+			})
+		}
+		<-time.After(time.Second)
 		synctest.Wait()
-		time.Sleep(time.Second)
 		waiting := 0
 		session.mu.Lock()
 		for _, q := range session.queues {

@@ -16,8 +16,9 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// How much of a type is in flight at a time. Items: enough to fill every
-// connection with batches while the next ones gather.
+// How much is in flight at a time. Items, of all types of a workload together:
+// enough to fill every connection with batches while the next ones gather. Parents
+// are of one type, elements of one item.
 const (
 	itemsPerConnection = 2 * batchSize
 	parentsInFlight    = 3 * batchSize
@@ -82,7 +83,6 @@ func (s *session) Read(ctx context.Context, configurationType *catalog.Type, ide
 		sink:       sink,
 		seen:       make(map[uint64]uint64),
 	}
-	r.items.SetLimit(itemsPerConnection * s.source.config.MaxConnections)
 	r.note(r.run())
 	_ = r.items.Wait() // its functions return nothing: see note
 	if err := context.Cause(readCtx); err != nil {
@@ -201,7 +201,15 @@ func (r *reading) begin(c *call, p place, parent string, e entry) error {
 		_ = r.note(invalid(c.operation, "the id of an item cannot stand in a path"))
 		return nil
 	}
-	r.items.Go(func() error { return r.note(r.complete(p.item(e.id), id, e.id, e)) })
+	select {
+	case r.workload.items <- struct{}{}:
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+	r.items.Go(func() error {
+		defer func() { <-r.workload.items }()
+		return r.note(r.complete(p.item(e.id), id, e.id, e))
+	})
 	return nil
 }
 

@@ -68,7 +68,7 @@ func (s *session) workload(name string) *workload {
 	defer s.mu.Unlock()
 	w := s.workloads[name]
 	if w == nil {
-		w = &workload{gate: s.source.gate(name)}
+		w = &workload{gate: s.source.gate(name), items: make(chan struct{}, itemsPerConnection*s.source.config.MaxConnections)}
 		s.workloads[name] = w
 	}
 	return w
@@ -76,7 +76,10 @@ func (s *session) workload(name string) *workload {
 
 // workload is a gate, and whether this sync still believes in what is behind it.
 type workload struct {
-	gate     *gate
+	gate *gate
+	// items has a token for every item that is being completed: all types behind the
+	// gate share one limit, because more would only wait there, and take memory.
+	items    chan struct{}
 	failures atomic.Int32
 	givenUp  atomic.Bool
 }
