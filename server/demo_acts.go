@@ -153,7 +153,7 @@ func (d *demo) follow(
 		case *understudyv1.SyncEvent_AuthenticationFailed:
 			f := e.AuthenticationFailed.GetFailure()
 			d.say("   %s\n   reason %s %s; not backed up: %d configuration types; see: understudy help %s", f.GetMessage(),
-				f.GetReason(), f.GetProviderErrorCode(), f.GetAffectedConfigurationTypeCount(), identity.HelpPage(f.GetReason()))
+				f.GetReason(), f.GetProviderErrorCode(), f.GetAffectedCount(), identity.HelpPage(f.GetReason()))
 		case *understudyv1.SyncEvent_Finished:
 			sync := e.Finished.GetSync()
 			c := sync.GetCounts()

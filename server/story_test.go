@@ -93,7 +93,7 @@ func failureText(e *understudyv1.AuthenticationFailed) string {
 	f := e.GetFailure()
 	return fmt.Sprintf("%s failed by %s: %s\n  code %q error %q suberror %q\n  remedy %s retryable %t, continues with %s\n  affects %d: %s\n  %s",
 		f.GetIdentity(), f.GetMethod(), f.GetReason(), f.GetProviderErrorCode(), f.GetOauthError(), f.GetOauthSuberror(),
-		f.GetRemedyActor(), f.GetRetryable(), e.GetContinuesWith(), f.GetAffectedConfigurationTypeCount(),
+		f.GetRemedyActor(), f.GetRetryable(), e.GetContinuesWith(), f.GetAffectedCount(),
 		strings.Join(f.GetAffectedConfigurationTypes(), " "), f.GetMessage())
 }
 

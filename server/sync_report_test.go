@@ -24,7 +24,7 @@ func blocked() *understudyv1.AuthFailure {
 			"until the Sync authenticates successfully.",
 		RemedyActor:       understudyv1.RemedyActor_REMEDY_ACTOR_TENANT_ADMINISTRATOR,
 		ProviderErrorCode: "AADSTS53003", CorrelationId: "c0ffee",
-		AffectedConfigurationTypeCount: 2,
+		AffectedCount: 2,
 	}
 }
 

@@ -190,7 +190,7 @@ func (v *textView) showFailure(event *understudyv1.AuthenticationFailed) {
 	fmt.Fprintf(&b, "\n  ! %s\n", printable(failure.GetMessage()))
 	fmt.Fprintf(&b, "    Reason: %s%s\n", authReason(failure), providerCode(failure))
 	fmt.Fprintf(&b, "    Help:   %s\n", helpOfFailure(failure))
-	if n := failure.GetAffectedConfigurationTypeCount(); n > 0 {
+	if n := failure.GetAffectedCount(); n > 0 {
 		fmt.Fprintf(&b, "    Not backed up for that: %s.\n", counted(int(n), "configuration type"))
 	}
 	if with := event.GetContinuesWith(); with != understudyv1.Identity_IDENTITY_UNSPECIFIED {

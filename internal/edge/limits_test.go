@@ -26,7 +26,7 @@ func hugeFailure() *understudyv1.AuthFailure {
 		Message:                        "User authentication failed - " + strings.Repeat("ü", 5000),
 		HelpUri:                        "https://help.example/" + strings.Repeat("x", 3000),
 		ProviderErrorCode:              "AADSTS53003",
-		AffectedConfigurationTypeCount: 1000,
+		AffectedCount: 1000,
 	}
 	for range 1000 {
 		failure.MissingPermissions = append(failure.MissingPermissions, strings.Repeat("Policy.Read.All", 10))
@@ -86,7 +86,7 @@ func TestAHugeStatusIsHeldWithinTheLimits(t *testing.T) {
 	small := detail[*understudyv1.AuthFailure](err)
 	switch {
 	case small.GetReason() != failure.GetReason(), small.GetProviderErrorCode() != "AADSTS53003",
-		small.GetAffectedConfigurationTypeCount() != 1000, !strings.HasPrefix(small.GetMessage(), "User authentication failed - "):
+		small.GetAffectedCount() != 1000, !strings.HasPrefix(small.GetMessage(), "User authentication failed - "):
 		t.Errorf("lost of the failure: %v", small)
 	case len(small.GetAffectedConfigurationTypes()) != 0:
 		t.Error("the affected types are in the status")
@@ -103,9 +103,9 @@ func TestAHugeStatusIsHeldWithinTheLimits(t *testing.T) {
 // The affected types are only in-band, however few they are.
 func TestAffectedTypesAreNotInAStatus(t *testing.T) {
 	s := newStatus(codes.FailedPrecondition, "x", &understudyv1.AuthFailure{
-		AffectedConfigurationTypes: []string{"entra/a"}, AffectedConfigurationTypeCount: 1,
+		AffectedConfigurationTypes: []string{"entra/a"}, AffectedCount: 1,
 	})
-	want := &understudyv1.AuthFailure{AffectedConfigurationTypeCount: 1}
+	want := &understudyv1.AuthFailure{AffectedCount: 1}
 	if d := diff(want, s.Details()[0].(proto.Message)); d != "" {
 		t.Error(d)
 	}

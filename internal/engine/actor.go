@@ -113,7 +113,7 @@ func (a *actor) current() (understudyv1.IdentityState, *understudyv1.AuthFailure
 func withAffected(failure *understudyv1.AuthFailure, affected []string) *understudyv1.AuthFailure {
 	f := proto.CloneOf(failure)
 	f.AffectedConfigurationTypes = affected
-	f.AffectedConfigurationTypeCount = int32(len(affected))
+	f.AffectedCount = int32(len(affected))
 	return f
 }
 

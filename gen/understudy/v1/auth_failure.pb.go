@@ -155,7 +155,8 @@ func (AuthenticationMethod) EnumDescriptor() ([]byte, []int) {
 }
 
 // The normalized reasons. New values may be added; a client treats an unknown
-// value as AUTH_FAILURE_REASON_UNSPECIFIED.
+// value (Java: UNRECOGNIZED, Python: a number without a name) as
+// AUTH_FAILURE_REASON_UNSPECIFIED.
 type AuthFailureReason int32
 
 const (
@@ -399,10 +400,10 @@ type AuthFailure struct {
 	AffectedConfigurationTypes []string `protobuf:"bytes,15,rep,name=affected_configuration_types,json=affectedConfigurationTypes,proto3" json:"affected_configuration_types,omitempty"`
 	// When the failure was observed.
 	FailureTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=failure_time,json=failureTime,proto3" json:"failure_time,omitempty"`
-	// How many they are. Always set.
-	AffectedConfigurationTypeCount int32 `protobuf:"varint,17,opt,name=affected_configuration_type_count,json=affectedConfigurationTypeCount,proto3" json:"affected_configuration_type_count,omitempty"`
-	unknownFields                  protoimpl.UnknownFields
-	sizeCache                      protoimpl.SizeCache
+	// How many they are. Always set, also where the list is left out.
+	AffectedCount int32 `protobuf:"varint,17,opt,name=affected_count,json=affectedCount,proto3" json:"affected_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuthFailure) Reset() {
@@ -547,9 +548,9 @@ func (x *AuthFailure) GetFailureTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *AuthFailure) GetAffectedConfigurationTypeCount() int32 {
+func (x *AuthFailure) GetAffectedCount() int32 {
 	if x != nil {
-		return x.AffectedConfigurationTypeCount
+		return x.AffectedCount
 	}
 	return 0
 }
@@ -558,7 +559,7 @@ var File_understudy_v1_auth_failure_proto protoreflect.FileDescriptor
 
 const file_understudy_v1_auth_failure_proto_rawDesc = "" +
 	"\n" +
-	" understudy/v1/auth_failure.proto\x12\runderstudy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x06\n" +
+	" understudy/v1/auth_failure.proto\x12\runderstudy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x06\n" +
 	"\vAuthFailure\x123\n" +
 	"\bidentity\x18\x01 \x01(\x0e2\x17.understudy.v1.IdentityR\bidentity\x12;\n" +
 	"\x06method\x18\x02 \x01(\x0e2#.understudy.v1.AuthenticationMethodR\x06method\x128\n" +
@@ -578,8 +579,8 @@ const file_understudy_v1_auth_failure_proto_rawDesc = "" +
 	"\btrace_id\x18\r \x01(\tR\atraceId\x12/\n" +
 	"\x13missing_permissions\x18\x0e \x03(\tR\x12missingPermissions\x12@\n" +
 	"\x1caffected_configuration_types\x18\x0f \x03(\tR\x1aaffectedConfigurationTypes\x12=\n" +
-	"\ffailure_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\vfailureTime\x12I\n" +
-	"!affected_configuration_type_count\x18\x11 \x01(\x05R\x1eaffectedConfigurationTypeCount*W\n" +
+	"\ffailure_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\vfailureTime\x12%\n" +
+	"\x0eaffected_count\x18\x11 \x01(\x05R\raffectedCount*W\n" +
 	"\bIdentity\x12\x18\n" +
 	"\x14IDENTITY_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aIDENTITY_SERVICE_PRINCIPAL\x10\x01\x12\x11\n" +

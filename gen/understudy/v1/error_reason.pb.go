@@ -23,7 +23,8 @@ const (
 
 // The values of `google.rpc.ErrorInfo.reason` for the domain
 // `understudy.internal`. The reason on the wire is the full name of the value. New
-// values may be added; a client treats an unknown one as UNSPECIFIED.
+// values may be added; a client treats an unknown one as UNSPECIFIED. Statuses that
+// the client itself or gRPC makes (no connection, a deadline) have no ErrorInfo.
 type ErrorReason int32
 
 const (

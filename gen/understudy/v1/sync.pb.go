@@ -823,8 +823,8 @@ type SyncSpec struct {
 	// Whether a person may be asked to sign in. Unset: as the tenant's settings
 	// say. False: only a cached sign-in or a service account is used.
 	AllowPrompt *bool `protobuf:"varint,3,opt,name=allow_prompt,json=allowPrompt,proto3,oneof" json:"allow_prompt,omitempty"`
-	// How long the sync may run. Unset, or more than the server allows: the
-	// server's limit.
+	// How long the sync may run, at most 24 hours. Unset, or more than the server's
+	// own limit: that limit.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Reads and compares, but commits nothing.
 	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`

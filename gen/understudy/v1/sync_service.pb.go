@@ -31,11 +31,11 @@ type RunSyncRequest struct {
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// The sync to start.
 	Spec *SyncSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	// Makes the request idempotent for 24 hours. A repeated request watches the
-	// sync that the first one started.
+	// A UUID that makes the request idempotent for 24 hours. A repeated request
+	// watches the sync that the first one started, from its first event.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// How often to send a heartbeat when there is no other event. 15 seconds when
-	// unset.
+	// How often to send a heartbeat when there is no other event: 5 to 300 seconds;
+	// 15 seconds when unset.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	// Cancels the sync when the client cancels the call, its deadline expires, or
 	// its connection is lost before the sync finished; never when the server ends
@@ -163,8 +163,8 @@ type StartSyncRequest struct {
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// The sync to start.
 	Spec *SyncSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	// Makes the request idempotent for 24 hours. A repeated request returns the
-	// sync that the first one started.
+	// A UUID that makes the request idempotent for 24 hours. A repeated request
+	// returns the sync that the first one started.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -275,8 +275,8 @@ type WatchSyncRequest struct {
 	// Skips the durable events up to and including this sequence. Zero streams all
 	// of them.
 	AfterSequence int64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
-	// How often to send a heartbeat when there is no other event. 15 seconds when
-	// unset.
+	// How often to send a heartbeat when there is no other event: 5 to 300 seconds;
+	// 15 seconds when unset.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,3,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -477,7 +477,8 @@ type ListSyncsRequest struct {
 	// The tenant, in the form `tenants/{tenant}`, or `tenants/-` for every tenant
 	// the caller may see.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	// The maximum number of syncs to return; 50 when zero, at most 1000.
+	// The maximum number of syncs to return; 50 when zero; more than 1000
+	// means 1000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of a previous response to the same request.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -596,7 +597,8 @@ type ListConfigurationResultsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the sync.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	// The maximum number of results to return; 100 when zero, at most 1000.
+	// The maximum number of results to return; 100 when zero; more than 1000
+	// means 1000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of a previous response to the same request.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -726,7 +728,8 @@ type ListItemChangesRequest struct {
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// The configuration type; all of them when empty.
 	ConfigurationType string `protobuf:"bytes,2,opt,name=configuration_type,json=configurationType,proto3" json:"configuration_type,omitempty"`
-	// The maximum number of changes to return; 100 when zero, at most 1000.
+	// The maximum number of changes to return; 100 when zero; more than 1000
+	// means 1000.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of a previous response to the same request.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -944,7 +947,7 @@ type RetrySyncRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the finished sync.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Makes the request idempotent for 24 hours.
+	// A UUID that makes the request idempotent for 24 hours.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// What to do about the user's identity. The policy of the finished sync when
 	// unspecified.
@@ -1072,7 +1075,8 @@ func (x *RetrySyncResponse) GetSync() *Sync {
 // Requests ListConfigurationTypes.
 type ListConfigurationTypesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The maximum number of types to return; 100 when zero, at most 1000.
+	// The maximum number of types to return; 100 when zero; more than 1000
+	// means 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of a previous response to the same request.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -38,14 +38,16 @@ const (
 // Syncs the configuration of Microsoft 365 tenants to Git.
 //
 // Errors: the status of an RPC describes the call, not the sync. Every non-OK
-// status carries a google.rpc.ErrorInfo with the domain `understudy.internal`
-// and a reason of ErrorReason. No response exceeds 1 MiB; a page may be shorter
+// status that the server makes carries a google.rpc.ErrorInfo with the domain
+// `understudy.internal` and a reason of ErrorReason. No response exceeds 1 MiB; a page may be shorter
 // than asked for.
 type SyncServiceClient interface {
 	// Starts a sync and streams its events until it finishes.
 	//
 	// Equivalent to StartSync followed by WatchSync from the beginning. Ending the
 	// stream does not end the sync, unless `cancel_on_disconnect` is set.
+	//
+	// Returns ABORTED when another sync of the tenant is running.
 	//
 	// When the sync ends with SYNC_STATE_FAILED or SYNC_STATE_CANCELLED the stream
 	// ends with the status in `Sync.error`, after the `finished` event. It ends
@@ -81,7 +83,7 @@ type SyncServiceClient interface {
 	// back up completely: sign in, retry, and the backup is whole again.
 	//
 	// Returns FAILED_PRECONDITION when the sync has not finished or nothing is left
-	// to retry.
+	// to retry, and ABORTED when another sync of the tenant is running.
 	RetrySync(ctx context.Context, in *RetrySyncRequest, opts ...grpc.CallOption) (*RetrySyncResponse, error)
 	// Lists the configuration types this server can sync.
 	ListConfigurationTypes(ctx context.Context, in *ListConfigurationTypesRequest, opts ...grpc.CallOption) (*ListConfigurationTypesResponse, error)
@@ -220,14 +222,16 @@ func (c *syncServiceClient) ListConfigurationTypes(ctx context.Context, in *List
 // Syncs the configuration of Microsoft 365 tenants to Git.
 //
 // Errors: the status of an RPC describes the call, not the sync. Every non-OK
-// status carries a google.rpc.ErrorInfo with the domain `understudy.internal`
-// and a reason of ErrorReason. No response exceeds 1 MiB; a page may be shorter
+// status that the server makes carries a google.rpc.ErrorInfo with the domain
+// `understudy.internal` and a reason of ErrorReason. No response exceeds 1 MiB; a page may be shorter
 // than asked for.
 type SyncServiceServer interface {
 	// Starts a sync and streams its events until it finishes.
 	//
 	// Equivalent to StartSync followed by WatchSync from the beginning. Ending the
 	// stream does not end the sync, unless `cancel_on_disconnect` is set.
+	//
+	// Returns ABORTED when another sync of the tenant is running.
 	//
 	// When the sync ends with SYNC_STATE_FAILED or SYNC_STATE_CANCELLED the stream
 	// ends with the status in `Sync.error`, after the `finished` event. It ends
@@ -263,7 +267,7 @@ type SyncServiceServer interface {
 	// back up completely: sign in, retry, and the backup is whole again.
 	//
 	// Returns FAILED_PRECONDITION when the sync has not finished or nothing is left
-	// to retry.
+	// to retry, and ABORTED when another sync of the tenant is running.
 	RetrySync(context.Context, *RetrySyncRequest) (*RetrySyncResponse, error)
 	// Lists the configuration types this server can sync.
 	ListConfigurationTypes(context.Context, *ListConfigurationTypesRequest) (*ListConfigurationTypesResponse, error)
