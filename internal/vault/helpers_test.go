@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -228,4 +231,24 @@ func grepFolder(t testing.TB, folder string, markers ...string) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+func splitLines(text string) []string { return strings.Split(strings.TrimSuffix(text, "\n"), "\n") }
+
+// liveHeap returns how much memory is in use.
+func liveHeap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+// randomDocument is a document that does not compress well.
+func randomDocument(seed uint64, size int) []byte {
+	random := rand.New(rand.NewPCG(seed, 1))
+	out := append(make([]byte, 0, size+32), `{"value":"`...)
+	for len(out) < size {
+		out = strconv.AppendUint(out, random.Uint64(), 36)
+	}
+	return append(out, `"}`...)
 }

@@ -13,7 +13,7 @@ import (
 const (
 	// maxPacks is how many packs there may be before some are merged.
 	maxPacks = 12
-	// growth is how much larger a pack is than all smaller ones together, after
+	// growth is how many times larger each pack is than the next smaller one, after
 	// a merge. With it an object is copied only a few times in its life.
 	growth = 2
 )
