@@ -21,12 +21,12 @@ import (
 // hugeFailure is an AuthFailure far beyond what a trailer may hold.
 func hugeFailure() *understudyv1.AuthFailure {
 	failure := &understudyv1.AuthFailure{
-		Identity:                       understudyv1.Identity_IDENTITY_USER,
-		Reason:                         understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONDITIONAL_ACCESS_BLOCKED,
-		Message:                        "User authentication failed - " + strings.Repeat("ü", 5000),
-		HelpUri:                        "https://help.example/" + strings.Repeat("x", 3000),
-		ProviderErrorCode:              "AADSTS53003",
-		AffectedCount: 1000,
+		Identity:          understudyv1.Identity_IDENTITY_USER,
+		Reason:            understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CONDITIONAL_ACCESS_BLOCKED,
+		Message:           "User authentication failed - " + strings.Repeat("ü", 5000),
+		HelpUri:           "https://help.example/" + strings.Repeat("x", 3000),
+		ProviderErrorCode: "AADSTS53003",
+		AffectedCount:     1000,
 	}
 	for range 1000 {
 		failure.MissingPermissions = append(failure.MissingPermissions, strings.Repeat("Policy.Read.All", 10))
