@@ -156,7 +156,9 @@ func TestTooManyAtOnce(t *testing.T) {
 
 func FuzzApply(f *testing.F) {
 	for _, event := range []*understudyv1.SyncEvent{
-		started(), result(1), {}, {Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{}}},
+		started(), result(1),
+		{},
+		{Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{}}},
 		{Event: &understudyv1.SyncEvent_AuthenticationFailed{}},
 	} {
 		data, err := proto.Marshal(event)

@@ -329,9 +329,9 @@ func testEvents(t *testing.T, syncs port.Syncs) {
 				}
 			}
 		}
-		for event := range syncs.Events(t.Context(), log.Sync().GetName(), 0) {
-			if event.GetSequence() > 1 {
-				t.Error("it goes on after the loop ended")
+		for event, err := range syncs.Events(t.Context(), log.Sync().GetName(), 0) {
+			if err != nil || event.GetSequence() != 1 {
+				t.Errorf("the first event is %d, %v", event.GetSequence(), err)
 			}
 			break
 		}

@@ -115,10 +115,10 @@ func TestBatchAnswers(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		},
 		"connection closed": func(http.ResponseWriter, []fakePart) { panic(http.ErrAbortHandler) },
-		"400 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(400) },
-		"413 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(413) },
-		"503 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(503) },
-		"401 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(401) },
+		"400 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(http.StatusBadRequest) },
+		"413 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(http.StatusRequestEntityTooLarge) },
+		"503 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"401 as a whole":    func(w http.ResponseWriter, _ []fakePart) { w.WriteHeader(http.StatusUnauthorized) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeGraph{one: routes(thingsAndChildren(60))}
@@ -203,7 +203,7 @@ func TestPartsThatWaitInTheQueueGoBackToAClosedGate(t *testing.T) {
 			}
 			io.WriteString(w, `{"value":[]}`)
 		}}
-		f.batch = func(http.ResponseWriter, []fakePart) bool { time.Sleep(20 * time.Millisecond); return false }
+		f.batch = func(http.ResponseWriter, []fakePart) bool { <-time.After(20 * time.Millisecond); return false }
 		source := offline(t, f, func(c *Config) { c.MaxConnections = 1 })
 		got := read(t, source, withChild("/things"))
 		if got.err != nil || len(got.ids) != 40*2+20 || early.Load() != 0 {
@@ -220,7 +220,7 @@ func TestConnectionLimit(t *testing.T) {
 			n := now.Add(1)
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 			}
-			time.Sleep(50 * time.Millisecond)
+			<-time.After(50 * time.Millisecond)
 			now.Add(-1)
 			return false
 		}

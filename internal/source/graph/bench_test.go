@@ -44,7 +44,7 @@ func benchGraph(address func() string) http.Handler {
 	}
 	child := `{"value":[` + strings.TrimSuffix(strings.Repeat(`{"id":"a","target":{"@odata.type":"#microsoft.graph.groupAssignmentTarget","groupId":"g"}},`, 5), ",") + `]}`
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(benchDelay)
+		<-time.After(benchDelay)
 		if !strings.HasSuffix(r.URL.Path, "$batch") {
 			n := 0
 			fmt.Sscan(r.URL.Query().Get("page"), &n)

@@ -82,6 +82,7 @@ func (s *session) do(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, c.explain(ctx, err)
 	}
+	defer response.Body.Close()
 	a := &answer{status: response.StatusCode, header: response.Header}
 	if p, ok := response.Body.(*payload); ok {
 		a.body = p.raw

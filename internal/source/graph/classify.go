@@ -32,9 +32,9 @@ func contains(text, part string) bool {
 // first request: in the middle of a list the same answer is a failure.
 func (r *reading) unavailable(c *call, a *answer) *port.ReadError {
 	e := parseError(a.body)
-	missing := a.status == http.StatusNotFound || a.status == http.StatusNotImplemented
-	if !matches(r.session.source.config.NotAvailable, a.status, e) && !matches(r.t.NotAvailable, a.status, e) &&
-		!(missing && r.t.Kind == catalog.Singleton && r.t.Version == "beta") {
+	missing := r.t.Kind == catalog.Singleton && r.t.Version == "beta" &&
+		(a.status == http.StatusNotFound || a.status == http.StatusNotImplemented)
+	if !missing && !matches(r.session.source.config.NotAvailable, a.status, e) && !matches(r.t.NotAvailable, a.status, e) {
 		return nil
 	}
 	err := c.fail(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE,

@@ -60,7 +60,7 @@ func TestGateAdapts(t *testing.T) {
 			}
 			return time.Since(start)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		for range 30 { // one overload, many answers
 			g.observe(time.Now(), 429, http.Header{"Retry-After": {"3"}})
 		}
@@ -87,7 +87,7 @@ func TestGateAdapts(t *testing.T) {
 			t.Error("0.79 is no warning")
 		}
 		for range 50 {
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			g.observe(time.Now(), 429, nil)
 		}
 		if d := g.closedFor(time.Now()); d != longestPause || g.factor != slowestPace {
@@ -136,7 +136,7 @@ func TestOneWaitsAllWait(t *testing.T) {
 			})
 		}
 		get(session, "/busy", "a", 29*time.Second, 31*time.Second)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if d := session.Stats().ThrottleDelay; d < 28*time.Second || d > 30*time.Second {
 			t.Errorf("throttle delay %s", d)
 		}
@@ -313,7 +313,7 @@ func TestCancel(t *testing.T) {
 func TestCancelledReadingDoesNotHarmOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeGraph{one: ok(things(1))}
-		f.batch = func(http.ResponseWriter, []fakePart) bool { time.Sleep(time.Second); return false }
+		f.batch = func(http.ResponseWriter, []fakePart) bool { <-time.After(time.Second); return false }
 		source := offline(t, f)
 		session := source.Open()
 		defer session.Close()

@@ -83,7 +83,7 @@ func (s *session) Read(ctx context.Context, configurationType *catalog.Type, ide
 		sink:       sink,
 		seen:       make(map[uint64]uint64),
 	}
-	r.note(r.run())
+	_ = r.note(r.run())
 	_ = r.items.Wait() // its functions return nothing: see note
 	if err := context.Cause(readCtx); err != nil {
 		return err
