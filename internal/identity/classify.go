@@ -66,7 +66,7 @@ func classify(w who, err error, x *exchange) *Failure {
 		return known
 	}
 	if m, ok := local(w, err, x); ok {
-		return w.failure(verdict{meaning: m, answer: x.latest()})
+		return w.failure(verdict{meaning: m, answer: x.latest().withoutWaiting()})
 	}
 	a := x.latest()
 	m := byStatus(a.status)

@@ -22,6 +22,15 @@ type answer struct {
 	retryAfter  time.Duration
 }
 
+// withoutWaiting leaves out that the service waited for a person, which is no error:
+// the answer of every poll until then.
+func (a answer) withoutWaiting() answer {
+	if a.oauth == "authorization_pending" || a.oauth == "slow_down" {
+		a.oauth, a.suberror, a.codes = "", "", nil
+	}
+	return a
+}
+
 // Limits of what is kept.
 const (
 	maxCodes      = 8

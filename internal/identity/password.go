@@ -48,13 +48,13 @@ func (u *User) byPassword(ctx context.Context, claims string) (port.Token, error
 	})
 }
 
-// refusesPassword says whether trying the same password again can lock the account.
-// What a policy refused is not the password's fault.
+// refusesPassword says whether the password itself was refused: trying it again can
+// lock the account. What a policy refused is not the password's fault, and a locked
+// account may have the right one: its lock ends by itself.
 func refusesPassword(reason understudyv1.AuthFailureReason) bool {
 	switch reason {
 	case understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INVALID_CREDENTIAL,
-		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CREDENTIAL_EXPIRED,
-		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_LOCKED:
+		understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CREDENTIAL_EXPIRED:
 		return true
 	}
 	return false

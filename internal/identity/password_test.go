@@ -41,10 +41,26 @@ func TestAServiceAccount(t *testing.T) {
 	})
 }
 
+// TestALockedAccountIsTriedAgain by the next sync: the password may be right, and the
+// lock ends by itself.
+func TestALockedAccountIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		current := password
+		f.answer(passwords, refused(400, "invalid_grant", "", 50053))
+		u := f.account(&current)
+		_, err := u.SignIn(t.Context(), port.SignInOptions{})
+		reasonIs(t, err, "ACCOUNT_LOCKED")
+		if _, err := u.SignIn(t.Context(), port.SignInOptions{}); err != nil || len(f.requests(passwords)) != 2 {
+			t.Errorf("after the lock ended: %v, %d requests", err, len(f.requests(passwords)))
+		}
+	})
+}
+
 // TestARefusedPasswordIsNotTriedAgain until its content changes, also after a
 // restart.
 func TestARefusedPasswordIsNotTriedAgain(t *testing.T) {
-	for want, code := range map[string]int{"INVALID_CREDENTIAL": 50126, "CREDENTIAL_EXPIRED": 50055, "ACCOUNT_LOCKED": 50053} {
+	for want, code := range map[string]int{"INVALID_CREDENTIAL": 50126, "CREDENTIAL_EXPIRED": 50055} {
 		t.Run(want, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)

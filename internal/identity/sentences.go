@@ -108,8 +108,6 @@ var sentences = map[understudyv1.AuthFailureReason]sentence{
 	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_LOCKED: {
 		text:             "The account is locked. Wait or unlock it, and find out who uses a wrong password.",
 		servicePrincipal: "The sign-in service refuses the address of this service. Check the sign-in log of the tenant.",
-		serviceAccount: "The account is locked. Unlock it, find out who uses a wrong password, and set a new password in the tenant's definition: " +
-			"the one that was refused is not tried again.",
 		actor: admin,
 	},
 	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_NOT_FOUND: {
