@@ -68,9 +68,11 @@ var (
 const (
 	// startTimeout bounds the start of the embedded server.
 	startTimeout = 30 * time.Second
-	// mendInterval is how often it is looked whether the engine stores.
-	mendInterval = 10 * time.Second
-	maxMemory    = 64 << 20
+	// mendInterval is how often it is looked whether the engine stores;
+	// longestMendInterval after it was mended in vain.
+	mendInterval        = 10 * time.Second
+	longestMendInterval = time.Minute
+	maxMemory           = 64 << 20
 )
 
 // Open starts the journal on its directory, which no other process may use, and
@@ -287,20 +289,20 @@ func (j *Journal) stored(err error) {
 // there is room again. What was stored stays; what was not acknowledged is found
 // out by those who wrote it.
 func (j *Journal) mend(ctx context.Context) {
-	ticker := time.NewTicker(mendInterval)
-	defer ticker.Stop()
-	for {
+	for pause := mendInterval; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(pause):
 		}
+		pause = mendInterval
 		if j.Healthy() == nil {
 			continue
 		}
 		j.logger.Warn("the journal's engine does not store, and is restarted")
 		if err := j.restartStorage(ctx); err != nil {
 			j.logger.Error("the journal's engine still does not store", "error", err)
+			pause = longestMendInterval // reading is interrupted too
 		}
 	}
 }
