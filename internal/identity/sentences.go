@@ -108,7 +108,7 @@ var sentences = map[understudyv1.AuthFailureReason]sentence{
 	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_LOCKED: {
 		text:             "The account is locked. Wait or unlock it, and find out who uses a wrong password.",
 		servicePrincipal: "The sign-in service refuses the address of this service. Check the sign-in log of the tenant.",
-		actor: admin,
+		actor:            admin,
 	},
 	understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_ACCOUNT_NOT_FOUND: {
 		text: "The account does not exist in this tenant, is a guest, or is another than the definition names. " +

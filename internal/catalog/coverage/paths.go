@@ -73,7 +73,7 @@ func alike(a, b []string) bool {
 	}
 	for i := range a {
 		fixed := a[i] == "root" || b[i] == "root" || b[i] == "provisioning" || b[i] == "applicationproxy"
-		if a[i] != b[i] && !(fixed && (a[i] == "{id}" || b[i] == "{id}")) {
+		if a[i] != b[i] && (!fixed || (a[i] != "{id}" && b[i] != "{id}")) {
 			return false
 		}
 	}
