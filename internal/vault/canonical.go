@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -27,7 +26,7 @@ func (r *rules) canonical(document []byte) ([]byte, error) {
 	if len(document) > maxDocument {
 		return nil, &port.ItemError{Detail: fmt.Sprintf("it has more than %d bytes", maxDocument)}
 	}
-	e := encoders.Get().(*encoder)
+	e := encoders.get()
 	defer e.release()
 	e.document, e.rules = document, r
 	e.decoder.Reset(bytes.NewBuffer(document), jsontext.AllowDuplicateNames(true)) // sorted names show them
@@ -89,9 +88,9 @@ type encoder struct {
 	spare []byte
 }
 
-var encoders = sync.Pool{New: func() any {
+var encoders = newFreeList(func() *encoder {
 	return &encoder{decoder: jsontext.NewDecoder(bytes.NewReader(nil))}
-}}
+})
 
 // maxKept is how many nodes an idle encoder may hold on to.
 const maxKept = 1 << 16
@@ -105,7 +104,7 @@ func (e *encoder) release() {
 	clear(e.open[:cap(e.open)])
 	e.decoder.Reset(bytes.NewReader(nil))
 	*e = encoder{decoder: e.decoder, nodes: e.nodes[:0], members: e.members[:0], open: e.open[:0], spare: e.spare[:0]}
-	encoders.Put(e)
+	encoders.put(e)
 }
 
 func (e *encoder) add(n node) int {

@@ -25,7 +25,7 @@ func mustRules(t testing.TB, configurationType *catalog.Type) *rules {
 
 // fingerprintOf is what the tests expect in place of a secret.
 func fingerprintOf(canonical string) string {
-	return string((&rules{key: testKey}).secret([]byte(canonical)))
+	return (&rules{key: testKey}).secret([]byte(canonical))
 }
 
 func TestCanonical(t *testing.T) {

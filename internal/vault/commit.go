@@ -59,16 +59,21 @@ func (s *staging) writeCommit(root plumbing.Hash, info port.CommitInfo) error {
 	if s.previous != nil {
 		before = s.previous.Hash
 	}
-	s.storage = s.vault.storage() // with the new pack
-	commit, err := object.GetCommit(s.storage, id)
-	if err != nil {
-		return fmt.Errorf("reading the new commit: %w", err)
-	}
 	if err := s.vault.setRef(s.storage, before, id); err != nil {
 		return err
 	}
-	s.previous = commit
-	return nil
+	s.previous, err = decodeCommit(content)
+	return err
+}
+
+func decodeCommit(content []byte) (*object.Commit, error) {
+	var stored plumbing.MemoryObject
+	stored.SetType(plumbing.CommitObject)
+	if _, err := stored.Write(content); err != nil {
+		return nil, err
+	}
+	commit := &object.Commit{}
+	return commit, commit.Decode(&stored)
 }
 
 // dropUnused takes what was staged for nothing out of the pack: what a commit does

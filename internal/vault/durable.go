@@ -10,17 +10,26 @@ import (
 // writeDurably writes a file so that it has its whole content or does not exist.
 // The caller makes the folder durable.
 func writeDurably(path string, mode os.FileMode, content []byte) error {
+	return writeFile(path, mode, content, true)
+}
+
+// writeFile writes a file so that nobody sees a part of it. Unless it is durable, a
+// power cut may still leave a part.
+func writeFile(path string, mode os.FileMode, content []byte, durable bool) error {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp*")
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(content)
-	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
-	if err == nil {
+	err = errors.Join(err, file.Chmod(mode))
+	if durable {
+		err = errors.Join(err, file.Sync())
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {
-		os.Remove(file.Name())
+		_ = os.Remove(file.Name())
 		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
 	}
 	return nil

@@ -84,7 +84,7 @@ func (v *Vault) receive(ctx context.Context, from io.Reader) error {
 	if err := os.RemoveAll(incoming); err != nil {
 		return &port.StorageError{Err: err}
 	}
-	defer os.RemoveAll(incoming)
+	defer func() { _ = os.RemoveAll(incoming) }() // else the next sync does
 	packs := filepath.Join(incoming, "objects", "pack")
 	if err := os.MkdirAll(packs, 0o700); err != nil {
 		return &port.StorageError{Err: err}

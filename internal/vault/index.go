@@ -1,7 +1,7 @@
 package vault
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +9,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -20,24 +21,62 @@ type indexEntry struct {
 }
 
 // encodeIndex returns `_index.json`: the items, ordered by file, one a line, so
-// that a difference is one line. Ids and names are UTF-8.
-func encodeIndex(items map[string]stagedItem) []byte {
+// that a difference is one line. names are the files, sorted. Ids and display names
+// are UTF-8.
+func encodeIndex(names []string, items map[string]stagedItem) []byte {
 	out := append(make([]byte, 0, 4+len(items)*128), '[')
-	for i, name := range sortedKeys(items) {
+	for i, name := range names {
 		if i > 0 {
 			out = append(out, ',')
 		}
+		out = append(out, '\n')
 		item := items[name]
-		out = appendString(append(out, "\n"+indentation+`{"id":`...), item.id)
+		if item.line != nil {
+			out = append(out, item.line...)
+			continue
+		}
+		out = appendString(append(out, lineBegin...), item.id)
 		if item.displayName != "" {
 			out = appendString(append(out, `,"display_name":`...), item.displayName)
 		}
-		out = append(appendString(append(out, `,"file":`...), name), '}')
+		out = append(appendString(append(out, lineFile...), name), '}')
 	}
 	if len(items) > 0 {
 		out = append(out, '\n')
 	}
 	return append(out, "]\n"...)
+}
+
+// How the lines of an index are built. No string of JSON holds lineFile: a quote in
+// a string has a backslash before it.
+const (
+	lineBegin = indentation + `{"id":`
+	lineFile  = `,"file":`
+	lineEnd   = `"}`
+)
+
+// indexLines returns the lines of an index by file, as items of which nothing is
+// known but the line. It returns false for an index that encodeIndex did not write.
+func indexLines(content []byte) (map[string]stagedItem, bool) {
+	body, begins := bytes.CutPrefix(content, []byte("[\n"))
+	body, ends := bytes.CutSuffix(body, []byte("\n]\n"))
+	if !begins || !ends {
+		return nil, string(content) == "[]\n"
+	}
+	lines := bytes.Split(body, []byte(",\n"))
+	items := make(map[string]stagedItem, len(lines))
+	for _, line := range lines {
+		at := bytes.LastIndex(line, []byte(lineFile+`"`))
+		if at < 0 || !bytes.HasPrefix(line, []byte(lineBegin+`"`)) || !bytes.HasSuffix(line, []byte(lineEnd)) {
+			return nil, false
+		}
+		begin, end := at+len(lineFile)+1, len(line)-len(lineEnd)
+		if begin > end {
+			return nil, false
+		}
+		items[string(line[begin:end])] = stagedItem{line: line}
+	}
+	return items, true
 }
 
 func appendString(out []byte, text string) []byte {

@@ -72,7 +72,8 @@ func (v *Vault) merge(packs []*pack) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	storage := v.storage()
+	storage := v.keptOpen()
+	defer storage.Close()
 	for _, p := range packs {
 		entries, err := p.index.EntriesByOffset()
 		if err != nil {

@@ -160,7 +160,7 @@ func (m *merger) index(merged, ours, theirs map[string]treeEntry) error {
 		}
 		items[name] = item
 	}
-	merged[indexFile], err = m.write(indexFile, encodeIndex(items))
+	merged[indexFile], err = m.write(indexFile, encodeIndex(sortedKeys(items), items))
 	return err
 }
 

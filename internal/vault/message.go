@@ -29,7 +29,7 @@ func message(info port.CommitInfo) string {
 		c.GetTotal(), c.GetChanged(), c.GetUnchanged(), c.GetIncomplete(), c.GetFailed(), c.GetNotBackedUp(), c.GetNotAvailable())
 	fmt.Fprintf(&b, "%s%s\nStatus: %s\n", syncTrailer, info.Sync, strings.TrimPrefix(info.State.String(), "SYNC_STATE_"))
 	for _, r := range info.Results {
-		name := ""
+		var name string
 		switch r.GetOutcome() {
 		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
 			name = "Incomplete"

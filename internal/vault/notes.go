@@ -40,11 +40,12 @@ func (v *Vault) readNotes() (notes, error) {
 	return read, nil
 }
 
-// writeNotes logs its failure: what it notes is of use and not needed.
+// writeNotes logs its failure, and does not wait for the disk: what it notes is of
+// use and not needed.
 func (v *Vault) writeNotes(n notes) {
-	content, err := json.MarshalIndent(n, "", indentation)
+	content, err := json.Marshal(n)
 	if err == nil {
-		err = writeDurably(v.path(notesFile), 0o600, append(content, '\n'))
+		err = writeFile(v.path(notesFile), 0o600, append(content, '\n'), false)
 	}
 	if err != nil {
 		v.logger.Warn("writing the notes of the vault failed; the backup is whole", "error", err)

@@ -13,11 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
-
-	"github.com/klauspost/compress/zlib"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/klauspost/compress/zlib"
 )
 
 // packWriter streams objects into one pack: compressed at the lowest level, no
@@ -45,7 +43,7 @@ type packed struct {
 
 const (
 	packHeaderSize = 12
-	packBuffer     = 1 << 18
+	packBuffer     = 1 << 16
 )
 
 // temporaryPack is how the names of unfinished packs begin; git removes files of
@@ -86,20 +84,20 @@ type deflater struct {
 
 // deflaters are apart from the writers, so that many objects are compressed at the
 // same time.
-var deflaters = sync.Pool{New: func() any {
+var deflaters = newFreeList(func() *deflater {
 	zip, err := zlib.NewWriterLevel(io.Discard, zlib.BestSpeed)
 	if err != nil {
 		panic(err) // the level is a constant
 	}
 	return &deflater{zip: zip}
-}}
+})
 
 // maxKeptEntry is how large the buffer of an idle deflater may be.
 const maxKeptEntry = 1 << 20
 
 func (d *deflater) release() {
 	if d.entry.Cap() <= maxKeptEntry {
-		deflaters.Put(d)
+		deflaters.put(d)
 	}
 }
 
@@ -133,7 +131,7 @@ func (w *packWriter) put(kind plumbing.ObjectType, id plumbing.Hash, content []b
 	if w.has(id) {
 		return w.broken
 	}
-	d := deflaters.Get().(*deflater)
+	d := deflaters.get()
 	defer d.release()
 	entry, err := d.deflate(kind, content)
 	if err != nil {
@@ -160,7 +158,7 @@ func (w *packWriter) append(id plumbing.Hash, entry []byte) error {
 // abort removes the pack.
 func (w *packWriter) abort() {
 	w.file.Close()
-	os.Remove(w.file.Name())
+	_ = os.Remove(w.file.Name()) // else the next sync does
 }
 
 // seal writes what is left of the pack and returns its checksum.
@@ -203,15 +201,15 @@ func (w *packWriter) finish() (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(w.file.Chmod(0o444), w.file.Sync(), w.file.Close()); err != nil {
+	base := filepath.Join(w.directory, "pack-"+hex.EncodeToString(checksum))
+	indexed := make(chan error, 1) // both reach the disk at the same time
+	go func() { indexed <- writeDurably(base+".idx", 0o444, w.index(checksum)) }()
+	err = errors.Join(w.file.Chmod(0o444), w.file.Sync(), w.file.Close())
+	if err = errors.Join(err, <-indexed); err != nil {
 		return "", err
 	}
-	base := filepath.Join(w.directory, "pack-"+hex.EncodeToString(checksum))
 	// The pack comes last: go-git takes one without an index for damage, while git
 	// does not mind an index without a pack.
-	if err := writeDurably(base+".idx", 0o444, w.index(checksum)); err != nil {
-		return "", err
-	}
 	if err := os.Rename(w.file.Name(), base+".pack"); err != nil {
 		return "", err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 )
@@ -42,13 +43,15 @@ func (s *staging) push(ctx context.Context) error {
 	if theirs == ours {
 		return nil
 	}
+	storage := s.vault.keptOpen() // with the new commit
+	defer storage.Close()
 	if !theirs.IsZero() {
-		contained, err := s.forward(ctx, theirs)
+		contained, err := s.forward(ctx, storage, theirs)
 		if err != nil || contained {
 			return err
 		}
 	}
-	pack, err := s.packFor(ctx, theirs)
+	pack, err := s.packFor(ctx, storage, theirs)
 	if err != nil {
 		return s.vault.unreadable(err)
 	}
@@ -58,20 +61,20 @@ func (s *staging) push(ctx context.Context) error {
 
 // forward makes sure that the remote's commit is below ours. It returns true when
 // it is the other way round: the remote has ours already.
-func (s *staging) forward(ctx context.Context, theirs plumbing.Hash) (contained bool, err error) {
-	known, err := hasCommit(s.storage, theirs)
+func (s *staging) forward(ctx context.Context, storage *filesystem.Storage, theirs plumbing.Hash) (contained bool, err error) {
+	known, err := hasCommit(storage, theirs)
 	if err != nil {
 		return false, s.vault.unreadable(err)
 	}
 	if known {
-		below, err := isAncestor(ctx, s.storage, theirs, s.previous.Hash)
+		below, err := isAncestor(ctx, storage, theirs, s.previous.Hash)
 		if err != nil || below {
 			return false, s.vault.unreadable(err)
 		}
 		// We knew it when the sync began, and could not build on it.
 		return false, &RemoteError{Reason: RemoteDiverged}
 	}
-	if _, err := s.vault.remoteTip(ctx, s.storage, s.previous.Hash); err != nil {
+	if _, err := s.vault.remoteTip(ctx, storage, s.previous.Hash); err != nil {
 		return false, err
 	}
 	contained, err = isAncestor(ctx, s.vault.storage(), s.previous.Hash, theirs)
@@ -83,8 +86,8 @@ func (s *staging) forward(ctx context.Context, theirs plumbing.Hash) (contained 
 
 // packFor makes the pack that the remote needs: what is new since its commit,
 // copied as it is stored. The caller aborts it.
-func (s *staging) packFor(ctx context.Context, theirs plumbing.Hash) (_ *packWriter, err error) {
-	objects, err := newObjects(ctx, s.storage, s.previous.Hash, theirs)
+func (s *staging) packFor(ctx context.Context, storage *filesystem.Storage, theirs plumbing.Hash) (_ *packWriter, err error) {
+	objects, err := newObjects(ctx, storage, s.previous.Hash, theirs)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +101,7 @@ func (s *staging) packFor(ctx context.Context, theirs plumbing.Hash) (_ *packWri
 		return nil, err
 	}
 	for _, id := range objects {
-		if err := copyObject(w, packs, s.storage, id); err != nil {
+		if err := copyObject(w, packs, storage, id); err != nil {
 			w.abort()
 			return nil, err
 		}

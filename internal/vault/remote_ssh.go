@@ -34,7 +34,7 @@ func (s sshRemote) address() string {
 }
 
 func (s sshRemote) dial(ctx context.Context, service string) (*exchange, error) {
-	config, release, err := s.config()
+	config, release, err := s.config(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -73,12 +73,12 @@ func shellQuote(path string) string {
 }
 
 // config says who we are and which hosts we trust.
-func (s sshRemote) config() (_ *ssh.ClientConfig, release func(), _ error) {
+func (s sshRemote) config(ctx context.Context) (_ *ssh.ClientConfig, release func(), _ error) {
 	known, algorithms, err := s.knownHosts()
 	if err != nil {
 		return nil, nil, err
 	}
-	methods, release, err := s.methods()
+	methods, release, err := s.methods(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,7 +91,7 @@ func (s sshRemote) config() (_ *ssh.ClientConfig, release func(), _ error) {
 	}, release, nil
 }
 
-func (s sshRemote) methods() (ssh.AuthMethod, func(), error) {
+func (s sshRemote) methods(ctx context.Context) (ssh.AuthMethod, func(), error) {
 	if s.remote.SSHKey != nil {
 		pem, err := s.remote.SSHKey()
 		if err != nil {
@@ -103,7 +103,7 @@ func (s sshRemote) methods() (ssh.AuthMethod, func(), error) {
 		}
 		return ssh.PublicKeys(signer), func() {}, nil
 	}
-	socket, err := net.Dial("unix", os.Getenv("SSH_AUTH_SOCK"))
+	socket, err := new(net.Dialer).DialContext(ctx, "unix", os.Getenv("SSH_AUTH_SOCK"))
 	if err != nil {
 		return nil, nil, &RemoteError{Reason: RemoteCredential, Detail: "there is neither a key nor an agent"}
 	}

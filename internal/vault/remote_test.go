@@ -86,6 +86,12 @@ func TestTransports(t *testing.T) {
 			return path, Remote{URL: "ssh://git@" + address + path, SSHKey: func() ([]byte, error) { return key, nil }, KnownHosts: known}
 		},
 	}
+	remotes["ssh with an agent"] = func(t *testing.T) (string, Remote) {
+		path := bareRemote(t)
+		address, key, known := sshServer(t)
+		serveAgent(t, key)
+		return path, Remote{URL: "ssh://git@" + address + path, KnownHosts: known}
+	}
 	for name, make := range remotes {
 		t.Run(name, func(t *testing.T) {
 			path, remote := make(t)
@@ -214,7 +220,11 @@ func TestRefusalsDoNotLeak(t *testing.T) {
 			v, log := remoteVault(t, test.remote)
 			s := runSync(t, v, night, whole(groups, documents("a")))
 			wantRefused(t, s, test.reason)
-			said := log.String() + s.pushErr.Error() + s.pushErr.(*RemoteError).PublicMessage()
+			var public interface{ PublicMessage() string }
+			if !errors.As(s.pushErr, &public) {
+				t.Fatal("it has no message for people")
+			}
+			said := log.String() + s.pushErr.Error() + public.PublicMessage()
 			for _, secret := range []string{"MARKER", "secret-token", "html"} {
 				if strings.Contains(said, secret) {
 					t.Errorf("%q leaked: %s", secret, said)

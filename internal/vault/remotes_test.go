@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 )
 
 // bareRemote makes an empty remote repository.
@@ -137,6 +138,40 @@ func sshServer(t testing.TB) (address string, key []byte, knownHosts string) {
 		t.Fatal(err)
 	}
 	return listener.Addr().String(), pem.EncodeToMemory(block), knownHosts
+}
+
+// serveAgent runs an agent that holds a key.
+func serveAgent(t *testing.T, key []byte) {
+	t.Helper()
+	private, err := ssh.ParseRawPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyring := agent.NewKeyring()
+	if err := keyring.Add(agent.AddedKey{PrivateKey: private}); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := os.MkdirTemp("", "agent") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	socket := filepath.Join(folder, "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _ = agent.ServeAgent(keyring, connection) }()
+		}
+	}()
+	t.Setenv("SSH_AUTH_SOCK", socket)
 }
 
 func serveSSH(ctx context.Context, connection net.Conn, config *ssh.ServerConfig) {

@@ -137,8 +137,8 @@ func (v *Vault) halfPacks() ([]string, error) {
 // the repository.
 func (v *Vault) restore() error {
 	storage := v.storage()
-	tip, err := v.tip(storage)
-	if err != nil || tip != nil {
+	_, err := storage.Reference(v.ref())
+	if !errors.Is(err, plumbing.ErrReferenceNotFound) {
 		return err
 	}
 	notes, err := v.readNotes()
@@ -167,7 +167,7 @@ func (v *Vault) setRef(storage *filesystem.Storage, from, to plumbing.Hash) erro
 	if err != nil {
 		return fmt.Errorf("locking the branch: %w", err)
 	}
-	defer os.Remove(path + ".lock") // gone already when all went well
+	defer func() { _ = os.Remove(path + ".lock") }() // gone already when all went well
 	current := plumbing.ZeroHash
 	switch ref, err := storage.Reference(v.ref()); {
 	case err == nil:

@@ -74,16 +74,15 @@ func (s *staging) replace(staged *stagedType, result *port.Settlement) error {
 
 // update makes the folder of what was read and, for the rest, of what there was.
 func (s *staging) update(staged *stagedType, result *port.Settlement) error {
-	var known map[string]stagedItem
-	if !staged.index.IsZero() {
-		var err error
-		if known, err = indexOf(s.storage, staged.index); err != nil {
-			return err
-		}
+	known, err := s.known(staged)
+	if err != nil {
+		return err
 	}
 	merged := make(map[string]stagedItem, len(staged.before)+len(staged.staged))
 	for name, blob := range staged.before {
-		merged[name] = stagedItem{id: known[name].id, displayName: known[name].displayName, blob: blob}
+		item := known[name]
+		item.blob = blob
+		merged[name] = item
 	}
 	for name, item := range staged.staged {
 		staged.count(name, item, result)
@@ -91,6 +90,21 @@ func (s *staging) update(staged *stagedType, result *port.Settlement) error {
 	}
 	result.Items = len(merged)
 	return s.writeFolder(staged, merged)
+}
+
+// known returns what the index of the last commit says of the items.
+func (s *staging) known(staged *stagedType) (map[string]stagedItem, error) {
+	if staged.index.IsZero() {
+		return nil, nil
+	}
+	content, err := readBlob(s.storage, staged.index)
+	if err != nil {
+		return nil, fmt.Errorf("reading an index: %w", err)
+	}
+	if items, ok := indexLines(content); ok {
+		return items, nil
+	}
+	return decodeIndex(content), nil
 }
 
 // keep leaves the folder as it is. What was staged is not part of the commit.
@@ -116,7 +130,8 @@ func (s *staging) writeFolder(staged *stagedType, items map[string]stagedItem) e
 	for _, item := range staged.staged {
 		s.used[item.blob]++
 	}
-	index := encodeIndex(items)
+	names := sortedKeys(items)
+	index := encodeIndex(names, items)
 	indexID := objectID(plumbing.BlobObject, index)
 	if staged.index != indexID {
 		if err := s.pack.put(plumbing.BlobObject, indexID, index); err != nil {
@@ -124,17 +139,17 @@ func (s *staging) writeFolder(staged *stagedType, items map[string]stagedItem) e
 		}
 	}
 	var err error
-	staged.tree, err = s.pack.putTree(folderEntries(indexID, items, staged.foreign), staged.treeBefore)
+	staged.tree, err = s.pack.putTree(folderEntries(indexID, names, items, staged.foreign), staged.treeBefore)
 	return err
 }
 
 // folderEntries lists the folder of a type. A name of ours that somebody else used
 // is ours.
-func folderEntries(index plumbing.Hash, items map[string]stagedItem, foreign []treeEntry) []treeEntry {
+func folderEntries(index plumbing.Hash, names []string, items map[string]stagedItem, foreign []treeEntry) []treeEntry {
 	entries := make([]treeEntry, 0, len(items)+len(foreign)+1)
 	entries = append(entries, treeEntry{name: indexFile, mode: modeFile, id: index})
-	for name, item := range items {
-		entries = append(entries, treeEntry{name: name, mode: modeFile, id: item.blob})
+	for _, name := range names {
+		entries = append(entries, treeEntry{name: name, mode: modeFile, id: items[name].blob})
 	}
 	for _, entry := range foreign {
 		if _, ours := items[entry.name]; !ours && entry.name != indexFile {

@@ -60,7 +60,9 @@ type stagedType struct {
 
 type stagedItem struct {
 	id, displayName string
-	blob            plumbing.Hash
+	// line is what the index says, where that is known and the rest is not.
+	line []byte
+	blob plumbing.Hash
 }
 
 // errDone says that a staging is used after its commit.
@@ -72,7 +74,7 @@ func (v *Vault) Begin(ctx context.Context) (port.Staging, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{vault: v, lock: lock, types: map[string]*stagedType{}, used: map[plumbing.Hash]int{}}
+	s := &staging{vault: v, lock: lock, storage: v.keptOpen(), types: map[string]*stagedType{}, used: map[plumbing.Hash]int{}}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -80,7 +82,6 @@ func (v *Vault) Begin(ctx context.Context) (port.Staging, error) {
 }
 
 func (s *staging) open() error {
-	s.storage = s.vault.storage()
 	var err error
 	if s.previous, err = s.vault.tip(s.storage); err != nil {
 		return err
@@ -208,7 +209,7 @@ func (s *staging) stage(t *catalog.Type, name string, item stagedItem) (isNew bo
 // store writes a file to the pack. After an error there can be no commit: the
 // pack remembers it.
 func (s *staging) store(id plumbing.Hash, content []byte) error {
-	d := deflaters.Get().(*deflater)
+	d := deflaters.get()
 	defer d.release()
 	entry, err := d.deflate(plumbing.BlobObject, content)
 	if err != nil {
@@ -233,12 +234,13 @@ func (s *staging) Close() error {
 		return nil
 	}
 	s.closed = true
+	err := s.storage.Close()
 	if s.pack != nil {
 		s.pack.abort()
 	} else if err := s.vault.mergePacks(); err != nil {
 		s.vault.logger.Warn("merging packs failed; the backup is whole", "error", err)
 	}
-	return s.lock.Unlock()
+	return errors.Join(err, s.lock.Unlock())
 }
 
 // settledTypes returns the ids of the settled types, sorted.

@@ -27,7 +27,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -113,7 +112,14 @@ func (v *Vault) Head(context.Context) (commit, tree string, err error) {
 
 // storage opens the repository anew: what was packed meanwhile is seen.
 func (v *Vault) storage() *filesystem.Storage {
-	return filesystem.NewStorage(osfs.New(v.config.Directory), cache.NewObjectLRU(8*cache.MiByte))
+	return filesystem.NewStorage(newRepositoryFiles(v.config.Directory), cache.NewObjectLRU(8*cache.MiByte))
+}
+
+// keptOpen is storage that keeps its files open: it is for many reads, and closed
+// after them.
+func (v *Vault) keptOpen() *filesystem.Storage {
+	return filesystem.NewStorageWithOptions(newRepositoryFiles(v.config.Directory), cache.NewObjectLRU(8*cache.MiByte),
+		filesystem.Options{KeepDescriptors: true})
 }
 
 // tip returns the commit of the branch, or nil.
