@@ -1201,9 +1201,14 @@ type ConfigurationResult struct {
 	// When the configuration was last backed up completely. Unset if never.
 	LastCompleteTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_complete_time,json=lastCompleteTime,proto3" json:"last_complete_time,omitempty"`
 	// How long reading took.
-	Duration      *durationpb.Duration `protobuf:"bytes,12,opt,name=duration,proto3" json:"duration,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Duration *durationpb.Duration `protobuf:"bytes,12,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The service principal was chosen because a probe of an earlier sync learned
+	// that it reads the same as the user here, though Microsoft documents the
+	// configuration type for users only (see
+	// ConfigurationType.probe_permissions). False for every other type.
+	IdentityLearned bool `protobuf:"varint,13,opt,name=identity_learned,json=identityLearned,proto3" json:"identity_learned,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ConfigurationResult) Reset() {
@@ -1318,6 +1323,13 @@ func (x *ConfigurationResult) GetDuration() *durationpb.Duration {
 		return x.Duration
 	}
 	return nil
+}
+
+func (x *ConfigurationResult) GetIdentityLearned() bool {
+	if x != nil {
+		return x.IdentityLearned
+	}
+	return false
 }
 
 // One item that changed.
@@ -1452,7 +1464,7 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"push_state\x18\x05 \x01(\x0e2\x18.understudy.v1.PushStateR\tpushState\x121\n" +
 	"\n" +
-	"push_error\x18\x06 \x01(\v2\x12.google.rpc.StatusR\tpushError\"\xc6\x04\n" +
+	"push_error\x18\x06 \x01(\v2\x12.google.rpc.StatusR\tpushError\"\xf1\x04\n" +
 	"\x13ConfigurationResult\x12-\n" +
 	"\x12configuration_type\x18\x01 \x01(\tR\x11configurationType\x12=\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2#.understudy.v1.ConfigurationOutcomeR\aoutcome\x12A\n" +
@@ -1468,7 +1480,8 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\rremoved_count\x18\n" +
 	" \x01(\x05R\fremovedCount\x12H\n" +
 	"\x12last_complete_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x10lastCompleteTime\x125\n" +
-	"\bduration\x18\f \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x82\x01\n" +
+	"\bduration\x18\f \x01(\v2\x19.google.protobuf.DurationR\bduration\x12)\n" +
+	"\x10identity_learned\x18\r \x01(\bR\x0fidentityLearned\"\x82\x01\n" +
 	"\n" +
 	"ItemChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +

@@ -1196,9 +1196,16 @@ type ConfigurationType struct {
 	// cannot read it.
 	AccessRequirements []*AccessRequirement `protobuf:"bytes,4,rep,name=access_requirements,json=accessRequirements,proto3" json:"access_requirements,omitempty"`
 	// Where it is read from, for example `GET /v1.0/identity/conditionalAccess/policies`.
-	Source        string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	// Where Microsoft documents the type for users only although application
+	// permissions of these names exist: the service principal may be able to read
+	// it when it has them. A sync in which the user read the type compares what the
+	// service principal is answered; if that is equal, the service principal reads
+	// the type in the tenant from the next sync on (see
+	// ConfigurationResult.identity_learned). Empty for every other type.
+	ProbePermissions []string `protobuf:"bytes,6,rep,name=probe_permissions,json=probePermissions,proto3" json:"probe_permissions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ConfigurationType) Reset() {
@@ -1264,6 +1271,13 @@ func (x *ConfigurationType) GetSource() string {
 		return x.Source
 	}
 	return ""
+}
+
+func (x *ConfigurationType) GetProbePermissions() []string {
+	if x != nil {
+		return x.ProbePermissions
+	}
+	return nil
 }
 
 // What an identity needs in order to read a configuration type.
@@ -1404,13 +1418,14 @@ const file_understudy_v1_sync_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\x9b\x01\n" +
 	"\x1eListConfigurationTypesResponse\x12Q\n" +
 	"\x13configuration_types\x18\x01 \x03(\v2 .understudy.v1.ConfigurationTypeR\x12configurationTypes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcd\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfa\x01\n" +
 	"\x11ConfigurationType\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x1a\n" +
 	"\bworkload\x18\x03 \x01(\tR\bworkload\x12Q\n" +
 	"\x13access_requirements\x18\x04 \x03(\v2 .understudy.v1.AccessRequirementR\x12accessRequirements\x12\x16\n" +
-	"\x06source\x18\x05 \x01(\tR\x06source\"j\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12+\n" +
+	"\x11probe_permissions\x18\x06 \x03(\tR\x10probePermissions\"j\n" +
 	"\x11AccessRequirement\x123\n" +
 	"\bidentity\x18\x01 \x01(\x0e2\x17.understudy.v1.IdentityR\bidentity\x12 \n" +
 	"\vpermissions\x18\x02 \x03(\tR\vpermissions2\xb2\a\n" +
