@@ -31,7 +31,7 @@ run: build ## Serves on loopback with a simulated tenant, to play with grpcurl.
 
 .PHONY: test
 test: ## Runs all tests with the race detector.
-	$(GO) test -race -timeout 8m ./...
+	$(GO) test -race -parallel 8 -timeout 8m ./...
 
 .PHONY: bench
 bench: $(TOOLS)/benchstat ## Runs the benchmarks; each reports a ratio to a floor of the same run.

@@ -45,10 +45,13 @@ var harnessTypes = []string{
 }
 
 // harnessTimeout bounds one case.
-const harnessTimeout = time.Minute
+const harnessTimeout = 3 * time.Minute
 
-func newHarness(t *testing.T) *harness {
+func newHarness(t *testing.T, patience time.Duration) *harness {
 	t.Helper()
+	if patience == 0 {
+		patience = time.Minute
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
 	h := &harness{T: t, ctx: ctx, said: &lockedBuffer{}}
 	folder := t.TempDir()
@@ -60,7 +63,7 @@ func newHarness(t *testing.T) *harness {
 	}
 	l, err := newLab(ctx, labConfig{
 		Folder: folder, GRPC: "127.0.0.1:0", Entra: "127.0.0.1:0", Admin: "127.0.0.1:0", Items: 3,
-		SignInTimeout: 2 * time.Second, Types: harnessTypes, Marker: "QQMARKQQ",
+		SignInTimeout: patience, Types: harnessTypes, Marker: "QQMARKQQ",
 		Logger: slog.New(slog.NewJSONHandler(h.said, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -303,7 +306,7 @@ var undisturbedFiles struct {
 func undisturbed(t *testing.T) map[string]string {
 	t.Helper()
 	undisturbedFiles.once.Do(func() {
-		h := newHarness(t)
+		h := newHarness(t, 0)
 		h.changeTenant()
 		h.mustSync("contoso", nil, nobody)
 		undisturbedFiles.files = h.files("contoso")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/simulator"
@@ -26,6 +27,8 @@ type scenarioCase struct {
 	spec   *understudyv1.SyncSpec
 	// forget makes the service forget the cached sign-in before the second sync.
 	forget bool
+	// patience is how long a sign-in may take; a minute.
+	patience time.Duration
 	// lasts says that the third sync is like the second: somebody has to act.
 	lasts bool
 }
@@ -52,7 +55,7 @@ func scenarioCases() []scenarioCase {
 		{name: "all-well-delegated", tenant: "fabrikam", wrong: named("all-well")},
 		{name: "all-well-delegated-prompt", tenant: "fabrikam", wrong: named("all-well"), forget: true, person: signsIn},
 		{name: "all-well-dry-run", tenant: "contoso", wrong: named("all-well"), spec: dry},
-		{name: "sign-in-never-completed", tenant: "fabrikam", wrong: named("sign-in-never-completed")},
+		{name: "sign-in-never-completed", tenant: "fabrikam", wrong: named("sign-in-never-completed"), patience: 12 * time.Second},
 		{name: "sign-in-declined", tenant: "fabrikam", wrong: named("all-well"), forget: true, person: declines},
 		{name: "sign-in-required", tenant: "fabrikam", wrong: named("all-well"), forget: true, spec: silent},
 		{name: "conditional-access-block", tenant: "contoso", wrong: named("conditional-access-block")},
@@ -105,7 +108,7 @@ func TestScenarios(t *testing.T) {
 	for _, c := range scenarioCases() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t)
+			h := newHarness(t, c.patience)
 			h.mustSync(c.tenant, nil, signsIn)
 			before := h.files(c.tenant)
 			h.changeTenant()
