@@ -25,6 +25,8 @@ type Catalog struct {
 	types   []*Type
 	byID    map[string]*Type
 	version string
+	// excluded are the types that Narrow took out.
+	excluded []*Type
 }
 
 // EntryError says what is wrong with a catalog file.

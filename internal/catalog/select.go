@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"understudy.internal/internal/alike"
@@ -28,16 +29,19 @@ func (e *UnknownPatternError) Error() string {
 
 // Select returns the types that patterns name, ordered by id, each once. A
 // pattern is an id, all types of a workload (`intune/*`) or all types (`*`). No
-// patterns select nothing. It fails with an [*UnknownPatternError] for the first
-// pattern that names nothing.
+// patterns select nothing. It fails for the first pattern that names nothing, with
+// an [*UnknownPatternError], or nothing that is left, with an [*ExcludedError].
 func (c *Catalog) Select(patterns []string) ([]*Type, error) {
 	chosen := make(map[string]bool)
 	for i, pattern := range patterns {
 		found := false
 		for _, t := range c.types {
-			if pattern == "*" || pattern == t.ID || pattern == t.Workload()+"/*" {
+			if t.isNamedBy(pattern) {
 				chosen[t.ID], found = true, true
 			}
+		}
+		if !found && slices.ContainsFunc(c.excluded, func(t *Type) bool { return t.isNamedBy(pattern) }) {
+			return nil, &ExcludedError{Index: i, Pattern: pattern}
 		}
 		if !found {
 			return nil, &UnknownPatternError{Index: i, Pattern: pattern, Suggestions: c.alike(pattern)}
@@ -50,6 +54,11 @@ func (c *Catalog) Select(patterns []string) ([]*Type, error) {
 		}
 	}
 	return selected, nil
+}
+
+// isNamedBy says whether a pattern names the type.
+func (t *Type) isNamedBy(pattern string) bool {
+	return pattern == "*" || pattern == t.ID || pattern == t.Workload()+"/*"
 }
 
 // alike returns the patterns that are most like another one.

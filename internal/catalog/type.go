@@ -27,6 +27,9 @@ type Type struct {
 	Each *Each `yaml:"each"`
 	// Query is what to ask for.
 	Query `yaml:",inline"`
+	// TenantFilter is the part of Filter by which a tenant's configuration narrows
+	// the type, see [Catalog.Narrow]; empty in the catalog itself.
+	TenantFilter string `yaml:"-" json:"-"`
 	// SinglePage says that the collection does not page: a nextLink is an error
 	// and `$top` is not sent.
 	SinglePage bool `yaml:"single_page"`
