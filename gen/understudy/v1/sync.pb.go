@@ -413,6 +413,62 @@ func (PushState) EnumDescriptor() ([]byte, []int) {
 	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{5}
 }
 
+// How a configuration type was read. Either way the backup holds the same
+// afterwards.
+type ReadMode int32
+
+const (
+	// It was not attempted, or the server is older.
+	ReadMode_READ_MODE_UNSPECIFIED ReadMode = 0
+	// Every item was read, as far as the reading came.
+	ReadMode_READ_MODE_FULL ReadMode = 1
+	// Only what changed since the last complete reading was read: Microsoft Graph
+	// told which items those are. Types that Graph cannot say it of are always read
+	// in full, and the others at least once in seven days.
+	ReadMode_READ_MODE_DELTA ReadMode = 2
+)
+
+// Enum value maps for ReadMode.
+var (
+	ReadMode_name = map[int32]string{
+		0: "READ_MODE_UNSPECIFIED",
+		1: "READ_MODE_FULL",
+		2: "READ_MODE_DELTA",
+	}
+	ReadMode_value = map[string]int32{
+		"READ_MODE_UNSPECIFIED": 0,
+		"READ_MODE_FULL":        1,
+		"READ_MODE_DELTA":       2,
+	}
+)
+
+func (x ReadMode) Enum() *ReadMode {
+	p := new(ReadMode)
+	*p = x
+	return p
+}
+
+func (x ReadMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReadMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_understudy_v1_sync_proto_enumTypes[6].Descriptor()
+}
+
+func (ReadMode) Type() protoreflect.EnumType {
+	return &file_understudy_v1_sync_proto_enumTypes[6]
+}
+
+func (x ReadMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReadMode.Descriptor instead.
+func (ReadMode) EnumDescriptor() ([]byte, []int) {
+	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{6}
+}
+
 // Why a configuration type was not backed up completely.
 type ConfigurationFailureReason int32
 
@@ -479,11 +535,11 @@ func (x ConfigurationFailureReason) String() string {
 }
 
 func (ConfigurationFailureReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_understudy_v1_sync_proto_enumTypes[6].Descriptor()
+	return file_understudy_v1_sync_proto_enumTypes[7].Descriptor()
 }
 
 func (ConfigurationFailureReason) Type() protoreflect.EnumType {
-	return &file_understudy_v1_sync_proto_enumTypes[6]
+	return &file_understudy_v1_sync_proto_enumTypes[7]
 }
 
 func (x ConfigurationFailureReason) Number() protoreflect.EnumNumber {
@@ -492,7 +548,7 @@ func (x ConfigurationFailureReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigurationFailureReason.Descriptor instead.
 func (ConfigurationFailureReason) EnumDescriptor() ([]byte, []int) {
-	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{6}
+	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{7}
 }
 
 // What happened to a configuration type.
@@ -550,11 +606,11 @@ func (x ConfigurationOutcome) String() string {
 }
 
 func (ConfigurationOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_understudy_v1_sync_proto_enumTypes[7].Descriptor()
+	return file_understudy_v1_sync_proto_enumTypes[8].Descriptor()
 }
 
 func (ConfigurationOutcome) Type() protoreflect.EnumType {
-	return &file_understudy_v1_sync_proto_enumTypes[7]
+	return &file_understudy_v1_sync_proto_enumTypes[8]
 }
 
 func (x ConfigurationOutcome) Number() protoreflect.EnumNumber {
@@ -563,7 +619,7 @@ func (x ConfigurationOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigurationOutcome.Descriptor instead.
 func (ConfigurationOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{7}
+	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{8}
 }
 
 // How an item changed.
@@ -607,11 +663,11 @@ func (x ChangeKind) String() string {
 }
 
 func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_understudy_v1_sync_proto_enumTypes[8].Descriptor()
+	return file_understudy_v1_sync_proto_enumTypes[9].Descriptor()
 }
 
 func (ChangeKind) Type() protoreflect.EnumType {
-	return &file_understudy_v1_sync_proto_enumTypes[8]
+	return &file_understudy_v1_sync_proto_enumTypes[9]
 }
 
 func (x ChangeKind) Number() protoreflect.EnumNumber {
@@ -620,7 +676,7 @@ func (x ChangeKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeKind.Descriptor instead.
 func (ChangeKind) EnumDescriptor() ([]byte, []int) {
-	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{8}
+	return file_understudy_v1_sync_proto_rawDescGZIP(), []int{9}
 }
 
 // One run that copies the configuration of a tenant to Git. The server owns it:
@@ -1207,8 +1263,10 @@ type ConfigurationResult struct {
 	// configuration type for users only (see
 	// ConfigurationType.probe_permissions). False for every other type.
 	IdentityLearned bool `protobuf:"varint,13,opt,name=identity_learned,json=identityLearned,proto3" json:"identity_learned,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How it was read. Unset where it was not attempted.
+	ReadMode      ReadMode `protobuf:"varint,14,opt,name=read_mode,json=readMode,proto3,enum=understudy.v1.ReadMode" json:"read_mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConfigurationResult) Reset() {
@@ -1330,6 +1388,13 @@ func (x *ConfigurationResult) GetIdentityLearned() bool {
 		return x.IdentityLearned
 	}
 	return false
+}
+
+func (x *ConfigurationResult) GetReadMode() ReadMode {
+	if x != nil {
+		return x.ReadMode
+	}
+	return ReadMode_READ_MODE_UNSPECIFIED
 }
 
 // One item that changed.
@@ -1464,7 +1529,7 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"push_state\x18\x05 \x01(\x0e2\x18.understudy.v1.PushStateR\tpushState\x121\n" +
 	"\n" +
-	"push_error\x18\x06 \x01(\v2\x12.google.rpc.StatusR\tpushError\"\xf1\x04\n" +
+	"push_error\x18\x06 \x01(\v2\x12.google.rpc.StatusR\tpushError\"\xa7\x05\n" +
 	"\x13ConfigurationResult\x12-\n" +
 	"\x12configuration_type\x18\x01 \x01(\tR\x11configurationType\x12=\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2#.understudy.v1.ConfigurationOutcomeR\aoutcome\x12A\n" +
@@ -1481,7 +1546,8 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	" \x01(\x05R\fremovedCount\x12H\n" +
 	"\x12last_complete_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x10lastCompleteTime\x125\n" +
 	"\bduration\x18\f \x01(\v2\x19.google.protobuf.DurationR\bduration\x12)\n" +
-	"\x10identity_learned\x18\r \x01(\bR\x0fidentityLearned\"\x82\x01\n" +
+	"\x10identity_learned\x18\r \x01(\bR\x0fidentityLearned\x124\n" +
+	"\tread_mode\x18\x0e \x01(\x0e2\x17.understudy.v1.ReadModeR\breadMode\"\x82\x01\n" +
 	"\n" +
 	"ItemChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
@@ -1526,7 +1592,11 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\x16PUSH_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PUSH_STATE_NO_REMOTE\x10\x01\x12\x15\n" +
 	"\x11PUSH_STATE_PUSHED\x10\x02\x12\x15\n" +
-	"\x11PUSH_STATE_FAILED\x10\x03*\xaa\x04\n" +
+	"\x11PUSH_STATE_FAILED\x10\x03*N\n" +
+	"\bReadMode\x12\x19\n" +
+	"\x15READ_MODE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eREAD_MODE_FULL\x10\x01\x12\x13\n" +
+	"\x0fREAD_MODE_DELTA\x10\x02*\xaa\x04\n" +
 	"\x1aConfigurationFailureReason\x12,\n" +
 	"(CONFIGURATION_FAILURE_REASON_UNSPECIFIED\x10\x00\x127\n" +
 	"3CONFIGURATION_FAILURE_REASON_USER_NOT_AUTHENTICATED\x10\x01\x12D\n" +
@@ -1566,7 +1636,7 @@ func file_understudy_v1_sync_proto_rawDescGZIP() []byte {
 	return file_understudy_v1_sync_proto_rawDescData
 }
 
-var file_understudy_v1_sync_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_understudy_v1_sync_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
 var file_understudy_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_understudy_v1_sync_proto_goTypes = []any{
 	(AuthenticationPolicy)(0),       // 0: understudy.v1.AuthenticationPolicy
@@ -1575,53 +1645,55 @@ var file_understudy_v1_sync_proto_goTypes = []any{
 	(IdentityState)(0),              // 3: understudy.v1.IdentityState
 	(Trigger)(0),                    // 4: understudy.v1.Trigger
 	(PushState)(0),                  // 5: understudy.v1.PushState
-	(ConfigurationFailureReason)(0), // 6: understudy.v1.ConfigurationFailureReason
-	(ConfigurationOutcome)(0),       // 7: understudy.v1.ConfigurationOutcome
-	(ChangeKind)(0),                 // 8: understudy.v1.ChangeKind
-	(*Sync)(nil),                    // 9: understudy.v1.Sync
-	(*SyncSpec)(nil),                // 10: understudy.v1.SyncSpec
-	(*IdentityOutcome)(nil),         // 11: understudy.v1.IdentityOutcome
-	(*OutcomeCounts)(nil),           // 12: understudy.v1.OutcomeCounts
-	(*Snapshot)(nil),                // 13: understudy.v1.Snapshot
-	(*ConfigurationResult)(nil),     // 14: understudy.v1.ConfigurationResult
-	(*ItemChange)(nil),              // 15: understudy.v1.ItemChange
-	(*status.Status)(nil),           // 16: google.rpc.Status
-	(*timestamppb.Timestamp)(nil),   // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 18: google.protobuf.Duration
-	(Identity)(0),                   // 19: understudy.v1.Identity
-	(*AuthFailure)(nil),             // 20: understudy.v1.AuthFailure
+	(ReadMode)(0),                   // 6: understudy.v1.ReadMode
+	(ConfigurationFailureReason)(0), // 7: understudy.v1.ConfigurationFailureReason
+	(ConfigurationOutcome)(0),       // 8: understudy.v1.ConfigurationOutcome
+	(ChangeKind)(0),                 // 9: understudy.v1.ChangeKind
+	(*Sync)(nil),                    // 10: understudy.v1.Sync
+	(*SyncSpec)(nil),                // 11: understudy.v1.SyncSpec
+	(*IdentityOutcome)(nil),         // 12: understudy.v1.IdentityOutcome
+	(*OutcomeCounts)(nil),           // 13: understudy.v1.OutcomeCounts
+	(*Snapshot)(nil),                // 14: understudy.v1.Snapshot
+	(*ConfigurationResult)(nil),     // 15: understudy.v1.ConfigurationResult
+	(*ItemChange)(nil),              // 16: understudy.v1.ItemChange
+	(*status.Status)(nil),           // 17: google.rpc.Status
+	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 19: google.protobuf.Duration
+	(Identity)(0),                   // 20: understudy.v1.Identity
+	(*AuthFailure)(nil),             // 21: understudy.v1.AuthFailure
 }
 var file_understudy_v1_sync_proto_depIdxs = []int32{
 	1,  // 0: understudy.v1.Sync.state:type_name -> understudy.v1.SyncState
 	2,  // 1: understudy.v1.Sync.partial_causes:type_name -> understudy.v1.PartialCause
-	16, // 2: understudy.v1.Sync.error:type_name -> google.rpc.Status
-	11, // 3: understudy.v1.Sync.identities:type_name -> understudy.v1.IdentityOutcome
-	12, // 4: understudy.v1.Sync.counts:type_name -> understudy.v1.OutcomeCounts
-	13, // 5: understudy.v1.Sync.snapshot:type_name -> understudy.v1.Snapshot
-	17, // 6: understudy.v1.Sync.create_time:type_name -> google.protobuf.Timestamp
-	17, // 7: understudy.v1.Sync.start_time:type_name -> google.protobuf.Timestamp
-	17, // 8: understudy.v1.Sync.end_time:type_name -> google.protobuf.Timestamp
+	17, // 2: understudy.v1.Sync.error:type_name -> google.rpc.Status
+	12, // 3: understudy.v1.Sync.identities:type_name -> understudy.v1.IdentityOutcome
+	13, // 4: understudy.v1.Sync.counts:type_name -> understudy.v1.OutcomeCounts
+	14, // 5: understudy.v1.Sync.snapshot:type_name -> understudy.v1.Snapshot
+	18, // 6: understudy.v1.Sync.create_time:type_name -> google.protobuf.Timestamp
+	18, // 7: understudy.v1.Sync.start_time:type_name -> google.protobuf.Timestamp
+	18, // 8: understudy.v1.Sync.end_time:type_name -> google.protobuf.Timestamp
 	4,  // 9: understudy.v1.Sync.trigger:type_name -> understudy.v1.Trigger
-	10, // 10: understudy.v1.Sync.spec:type_name -> understudy.v1.SyncSpec
+	11, // 10: understudy.v1.Sync.spec:type_name -> understudy.v1.SyncSpec
 	0,  // 11: understudy.v1.SyncSpec.authentication_policy:type_name -> understudy.v1.AuthenticationPolicy
-	18, // 12: understudy.v1.SyncSpec.timeout:type_name -> google.protobuf.Duration
-	19, // 13: understudy.v1.IdentityOutcome.identity:type_name -> understudy.v1.Identity
+	19, // 12: understudy.v1.SyncSpec.timeout:type_name -> google.protobuf.Duration
+	20, // 13: understudy.v1.IdentityOutcome.identity:type_name -> understudy.v1.Identity
 	3,  // 14: understudy.v1.IdentityOutcome.state:type_name -> understudy.v1.IdentityState
-	20, // 15: understudy.v1.IdentityOutcome.failure:type_name -> understudy.v1.AuthFailure
+	21, // 15: understudy.v1.IdentityOutcome.failure:type_name -> understudy.v1.AuthFailure
 	5,  // 16: understudy.v1.Snapshot.push_state:type_name -> understudy.v1.PushState
-	16, // 17: understudy.v1.Snapshot.push_error:type_name -> google.rpc.Status
-	7,  // 18: understudy.v1.ConfigurationResult.outcome:type_name -> understudy.v1.ConfigurationOutcome
-	6,  // 19: understudy.v1.ConfigurationResult.reason:type_name -> understudy.v1.ConfigurationFailureReason
-	16, // 20: understudy.v1.ConfigurationResult.error:type_name -> google.rpc.Status
-	19, // 21: understudy.v1.ConfigurationResult.identity:type_name -> understudy.v1.Identity
-	17, // 22: understudy.v1.ConfigurationResult.last_complete_time:type_name -> google.protobuf.Timestamp
-	18, // 23: understudy.v1.ConfigurationResult.duration:type_name -> google.protobuf.Duration
-	8,  // 24: understudy.v1.ItemChange.kind:type_name -> understudy.v1.ChangeKind
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	17, // 17: understudy.v1.Snapshot.push_error:type_name -> google.rpc.Status
+	8,  // 18: understudy.v1.ConfigurationResult.outcome:type_name -> understudy.v1.ConfigurationOutcome
+	7,  // 19: understudy.v1.ConfigurationResult.reason:type_name -> understudy.v1.ConfigurationFailureReason
+	17, // 20: understudy.v1.ConfigurationResult.error:type_name -> google.rpc.Status
+	20, // 21: understudy.v1.ConfigurationResult.identity:type_name -> understudy.v1.Identity
+	18, // 22: understudy.v1.ConfigurationResult.last_complete_time:type_name -> google.protobuf.Timestamp
+	19, // 23: understudy.v1.ConfigurationResult.duration:type_name -> google.protobuf.Duration
+	6,  // 24: understudy.v1.ConfigurationResult.read_mode:type_name -> understudy.v1.ReadMode
+	9,  // 25: understudy.v1.ItemChange.kind:type_name -> understudy.v1.ChangeKind
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_understudy_v1_sync_proto_init() }
@@ -1636,7 +1708,7 @@ func file_understudy_v1_sync_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_understudy_v1_sync_proto_rawDesc), len(file_understudy_v1_sync_proto_rawDesc)),
-			NumEnums:      9,
+			NumEnums:      10,
 			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
