@@ -41,7 +41,7 @@ func partialSync(t *testing.T) *fakeSyncs {
 	first.LastCompleteTime = &timestamppb.Timestamp{Seconds: 1764000000}
 	forbidden := result("intune/scripts", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED)
 	forbidden.Reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING
-	forbidden.Error = statusProto(t, codes.FailedPrecondition, "The identity lacks a permission (X.Read.All). The previous content is kept.")
+	forbidden.Error = statusProto(t, codes.FailedPrecondition, "The service principal may not read this: the permission X.Read.All is missing, or a directory role. Grant it with admin consent, then sync again. The previous content is kept.")
 	alike := result("intune/policies", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE)
 	alike.Reason, alike.Error = forbidden.GetReason(), forbidden.GetError()
 	changed := result("entra/groups", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED)
@@ -94,7 +94,7 @@ Not backed up completely (4); the previous content is kept:
   intune/scripts      FAILED         PERMISSION_MISSING      never
   intune/policies     INCOMPLETE     PERMISSION_MISSING      never
 
-  2 x The identity lacks a permission (X.Read.All). The previous content is kept. Help: understudy help CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING
+  2 x The service principal may not read this: the permission X.Read.All is missing, or a directory role. Grant it with admin consent, then sync again. The previous content is kept. Help: understudy help CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING
 
 Backed up: 2 configuration types (1 changed, 1 unchanged). Not available in the tenant: 1.
 `

@@ -182,7 +182,7 @@ func (tr *typeReader) refused(a *attempt, err *port.ReadError, who *actor) {
 		a.failure = authFailure(who.port.Fail(
 			understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INSUFFICIENT_PERMISSIONS, permissions...))
 		if err.NeedsUser && who.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL {
-			a.detail = "Microsoft Graph refuses application-only access here: only the user can read it"
+			a.detail = userOnlyDetail
 		}
 	}
 }
@@ -202,7 +202,7 @@ func (r *run) notRead(a attempt, who *actor, cause error) attempt {
 	a.outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED
 	a.reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_INTERRUPTED
 	if errors.Is(cause, errTimeLimit) {
-		a.detail = "the time limit was reached"
+		a.detail = "the time limit of the sync was reached before this was read"
 	}
 	return a
 }

@@ -62,7 +62,7 @@ func newStage(t *testing.T) *stage {
 			{ID: "entra/sp-1", ServicePrincipal: []string{"A.Read.All"}, User: []string{"A.Read.All"}},
 			{ID: "entra/sp-2", ServicePrincipal: []string{"B.Read.All"}},
 			{ID: "print/user-1", User: []string{"C.Read.All"}},
-			{ID: "print/user-2", User: []string{"D.Read.All"}},
+			{ID: "print/user-2", User: []string{"D.Read.All", "E.Read.All"}},
 		}},
 		Syncs:              s.syncs,
 		MaxConcurrentSyncs: 1,

@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"fmt"
-	"strings"
-
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -76,22 +73,6 @@ var failureCodes = map[understudyv1.ConfigurationFailureReason]code.Code{
 	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_INTERRUPTED:           code.Code_ABORTED,
 }
 
-// failureTexts says in words why a type was not backed up completely.
-var failureTexts = map[understudyv1.ConfigurationFailureReason]string{
-	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING: "The identity lacks a permission",
-	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_THROTTLED: "The tenant kept asking to wait. " +
-		"Sync again later",
-	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_SOURCE_UNAVAILABLE: "Microsoft Graph could not be reached " +
-		"or answered with server errors. Sync again later",
-	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_RESPONSE_INVALID: "The answer was not usable",
-	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED: "The list is so much shorter than the " +
-		"backup that it is not believed yet. If the items were removed on purpose, sync again with accept_collapse, or wait: " +
-		"a later sync that reads the same accepts it",
-	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE: "The tenant does not have the feature",
-	understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_INTERRUPTED: "The sync ended before this was read. " +
-		"Sync again",
-}
-
 // failureStatus is the error of a configuration result.
 func failureStatus(
 	reason understudyv1.ConfigurationFailureReason, detail string, failure *understudyv1.AuthFailure,
@@ -104,16 +85,9 @@ func failureStatus(
 	if failure != nil && reason != understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING {
 		return newStatus(authCode(failure), errorReason, failure.GetMessage(), metadata, authDetails(failure)...)
 	}
-	text := failureTexts[reason]
-	if failure != nil && len(failure.GetMissingPermissions()) > 0 {
-		text += " (" + strings.Join(failure.GetMissingPermissions(), ", ") + ")"
-	}
-	if detail != "" {
-		text = fmt.Sprintf("%s: %s", text, detail)
-	}
 	var details []proto.Message
 	if failure != nil {
 		details = authDetails(failure)
 	}
-	return newStatus(failureCodes[reason], errorReason, text+". The previous content is kept.", metadata, details...)
+	return newStatus(failureCodes[reason], errorReason, failureMessage(reason, detail, failure), metadata, details...)
 }
