@@ -10,6 +10,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/object"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
 )
 
@@ -30,6 +31,10 @@ type coverageEntry struct {
 	State string `json:"state"`
 	// Identity read it, or would have.
 	Identity string `json:"identity"`
+	// Filter is what the configuration narrows the list to: other items of the
+	// tenant are not in the backup, complete or not. It is the one that what is
+	// there was read with, also when the configuration has another one since.
+	Filter string `json:"filter,omitempty"`
 	// Reason is why it is not complete.
 	Reason string `json:"reason,omitempty"`
 	// Since is when it came to stand so.
@@ -82,12 +87,13 @@ func (c coverage) encode() ([]byte, error) {
 }
 
 // settle notes how a type stands after a sync.
-func (c coverage) settle(id string, s port.Settlement, reading port.Reading, hasContent bool) {
+func (c coverage) settle(t *catalog.Type, s port.Settlement, reading port.Reading, hasContent bool) {
 	next := &coverageEntry{
 		Identity: word(reading.Identity.String(), "IDENTITY_"),
+		Filter:   t.TenantFilter,
 		Since:    reading.Time.UTC().Truncate(time.Second),
 	}
-	before := c[id]
+	before := c[t.ID]
 	switch s.Outcome {
 	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED,
 		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED:
@@ -104,15 +110,19 @@ func (c coverage) settle(id string, s port.Settlement, reading port.Reading, has
 		if before != nil {
 			next.Collapse, next.LastComplete = before.Collapse, before.LastComplete
 		}
+		if before != nil && hasContent {
+			next.Filter = before.Filter
+		}
 		if next.LastComplete == nil && !s.LastComplete.IsZero() {
 			at := s.LastComplete.UTC().Truncate(time.Second)
 			next.LastComplete = &at
 		}
 	}
-	if before != nil && before.State == next.State && before.Identity == next.Identity && before.Reason == next.Reason {
+	if before != nil && before.State == next.State && before.Identity == next.Identity && before.Reason == next.Reason &&
+		before.Filter == next.Filter {
 		next.Since = before.Since
 	}
-	c[id] = next
+	c[t.ID] = next
 }
 
 func word(name, prefix string) string { return strings.ToLower(strings.TrimPrefix(name, prefix)) }

@@ -53,7 +53,7 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 		result.LastComplete = reading.Time
 		s.notes.LastComplete[t.ID] = reading.Time
 	}
-	s.coverage.settle(t.ID, result, reading, !staged.tree.IsZero())
+	s.coverage.settle(t, result, reading, !staged.tree.IsZero())
 	staged.before, staged.staged, staged.foreign = nil, nil, nil // the tree has what the commit needs
 	return result, nil
 }

@@ -1,0 +1,44 @@
+package vault
+
+import "testing"
+
+// The coverage says by what the configuration narrows a type: by what it narrowed
+// it when that was read which is in the backup.
+func TestCoverageSaysFilter(t *testing.T) {
+	v := newVault(t, nil)
+	narrow, other := *groups, *groups
+	narrow.TenantFilter, other.TenantFilter = "securityEnabled eq true", "mailEnabled eq true"
+	ten := documents("a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
+	accepted := whole(&narrow, documents("a", "b"))
+	accepted.reading.AcceptCollapse = true
+	at := night
+	for _, step := range []struct {
+		name          string
+		reading       typeReading
+		state, filter string
+		// lasts says that the entry stands so since the step before.
+		lasts bool
+	}{
+		{"never read", ended(&narrow, failed, nil), stateMissing, narrow.TenantFilter, false},
+		{"whole", whole(groups, ten), stateComplete, "", false},
+		{"narrowed, and not believed", whole(&narrow, documents("a", "b")), stateStale, "", false},
+		{"narrowed on purpose", accepted, stateComplete, narrow.TenantFilter, false},
+		{"as before", whole(&narrow, documents("a", "b")), stateComplete, narrow.TenantFilter, true},
+		{"the same by another filter", whole(&other, documents("a", "b")), stateComplete, other.TenantFilter, false},
+		{"not read by a third", ended(&narrow, failed, nil), stateStale, other.TenantFilter, false},
+		{"not available", ended(&narrow, notAvailable, nil), stateNotAvailable, other.TenantFilter, false},
+		{"whole again, in part", ended(groups, incomplete, documents("c")), stateStale, other.TenantFilter, false},
+		{"whole again", whole(groups, ten), stateComplete, "", false},
+	} {
+		at = at.Add(hour / 4)
+		runSync(t, v, at, step.reading)
+		entry := coverageOf(t, v, groups)
+		if entry.State != step.state || entry.Filter != step.filter || entry.Since.Equal(at) == step.lasts {
+			t.Errorf("%s: coverage %+v", step.name, entry)
+		}
+	}
+	if got := len(itemsOf(files(t, v), groups)); got != len(ten) {
+		t.Errorf("%d items", got)
+	}
+	checkRepository(t, v)
+}
