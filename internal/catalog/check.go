@@ -41,6 +41,8 @@ func check(t *Type, workload string) []string {
 	p.when(t.NameProperty != "" && !nameForm.MatchString(t.NameProperty), "name_property %q is no property name", t.NameProperty)
 	p.permissions("service_principal", t.ServicePrincipal)
 	p.permissions("user", t.User)
+	p.permissions("probe", t.Probe)
+	p.when(len(t.Probe) > 0 && len(t.ServicePrincipal) > 0, "probe is for types that only the user is documented for")
 	p.when(len(t.ServicePrincipal)+len(t.User) == 0, "service_principal and user are both empty: nobody can read the type")
 	p.when(t.Gate != "" && !gateForm.MatchString(t.Gate), "gate %q must be in kebab case", t.Gate)
 	p.propertyPaths("volatile", t.Volatile)

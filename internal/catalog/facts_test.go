@@ -113,6 +113,53 @@ func TestEntriesAgreeWithFacts(t *testing.T) {
 	}
 }
 
+// TestProbesAgreeWithFacts: an entry is probed if, and only if, every request of it
+// that Microsoft documents for users only has an application role of the same name,
+// and no permission can write: one that can is not granted for a trial.
+func TestProbesAgreeWithFacts(t *testing.T) {
+	t.Parallel()
+	index := facts.NewIndex(endpoints(t))
+	probed := 0
+	for _, entry := range load(t).Types() {
+		var want []string
+		if len(entry.ServicePrincipal) == 0 {
+			want = probeOf(index, entry)
+		}
+		if diff := cmp.Diff(want, entry.Probe); diff != "" {
+			t.Errorf("%s: probe (-facts +entry):\n%s", entry.ID, diff)
+		}
+		if len(entry.Probe) > 0 {
+			probed++
+		}
+	}
+	if probed < 15 {
+		t.Errorf("%d entries are probed, want at least 15", probed)
+	}
+}
+
+// probeOf returns the permissions with which the service principal may be able to
+// read an entry, by the facts.
+func probeOf(index *facts.Index, entry *catalog.Type) []string {
+	needed := newUnion()
+	for _, r := range requests(entry) {
+		fact, ok := lookup(index, entry.Version, r.path)
+		switch {
+		case !ok:
+		case fact.Mode != facts.ModeDelegatedOnly:
+			needed.add(fact.Application)
+		case fact.SameNameAppRole == "yes":
+			needed.add(fact.Delegated)
+		default:
+			return nil
+		}
+	}
+	permissions := needed.sorted()
+	if slices.ContainsFunc(permissions, func(name string) bool { return strings.Contains(name, "Write") }) {
+		return nil
+	}
+	return permissions
+}
+
 // union collects permissions; a request that the identity cannot make empties it
 // for good.
 type union struct {

@@ -9,10 +9,11 @@ import (
 // Proto returns the type as the contract shows it. The caller owns the message.
 func (t *Type) Proto() *understudyv1.ConfigurationType {
 	message := &understudyv1.ConfigurationType{
-		Id:          t.ID,
-		DisplayName: t.DisplayName,
-		Workload:    t.Workload(),
-		Source:      "GET /" + t.Version + t.Path,
+		Id:               t.ID,
+		DisplayName:      t.DisplayName,
+		Workload:         t.Workload(),
+		Source:           "GET /" + t.Version + t.Path,
+		ProbePermissions: slices.Clone(t.Probe),
 	}
 	for _, requirement := range []struct {
 		identity    understudyv1.Identity

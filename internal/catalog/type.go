@@ -49,6 +49,11 @@ type Type struct {
 	// User lists the least privileged delegated permissions. Empty: the user
 	// cannot read the type.
 	User []string `yaml:"user"`
+	// Probe lists the application permissions of a type that Microsoft documents for
+	// users only although application roles of these names exist: with them the
+	// service principal may be able to read it, which a sync finds out. Empty: not
+	// probed.
+	Probe []string `yaml:"probe"`
 	// Gate names the limit that requests of the type share within a tenant;
 	// the workload when empty. Conditional Access has one of its own.
 	Gate string `yaml:"gate"`
@@ -157,7 +162,7 @@ func (t *Type) Workload() string {
 }
 
 // Reader returns the identity that reads the type: the service principal if it
-// can, else the user.
+// can, else the user. What a probe learned of a tenant is not known here.
 func (t *Type) Reader() understudyv1.Identity {
 	if len(t.ServicePrincipal) > 0 {
 		return understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL
