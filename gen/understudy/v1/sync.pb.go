@@ -870,7 +870,8 @@ type SyncSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The configuration types to sync: an id such as
 	// `entra/conditional-access-policies`, `entra/*` for a workload, or `*`. The
-	// tenant's when empty.
+	// tenant's when empty. What the tenant's configuration excludes is not part of
+	// a wildcard; naming nothing but what is excluded is INVALID_ARGUMENT.
 	ConfigurationTypes []string `protobuf:"bytes,1,rep,name=configuration_types,json=configurationTypes,proto3" json:"configuration_types,omitempty"`
 	// What to do about the user's identity. A tenant without a user is always
 	// synced as with AUTHENTICATION_POLICY_SERVICE_PRINCIPAL_ONLY; asking for
@@ -1264,7 +1265,11 @@ type ConfigurationResult struct {
 	// ConfigurationType.probe_permissions). False for every other type.
 	IdentityLearned bool `protobuf:"varint,13,opt,name=identity_learned,json=identityLearned,proto3" json:"identity_learned,omitempty"`
 	// How it was read. Unset where it was not attempted.
-	ReadMode      ReadMode `protobuf:"varint,14,opt,name=read_mode,json=readMode,proto3,enum=understudy.v1.ReadMode" json:"read_mode,omitempty"`
+	ReadMode ReadMode `protobuf:"varint,14,opt,name=read_mode,json=readMode,proto3,enum=understudy.v1.ReadMode" json:"read_mode,omitempty"`
+	// The OData filter by which the tenant's configuration narrows the
+	// configuration: items that do not match are not backed up. Empty: it is read
+	// whole.
+	Filter        string `protobuf:"bytes,15,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1395,6 +1400,13 @@ func (x *ConfigurationResult) GetReadMode() ReadMode {
 		return x.ReadMode
 	}
 	return ReadMode_READ_MODE_UNSPECIFIED
+}
+
+func (x *ConfigurationResult) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
 }
 
 // One item that changed.
@@ -1529,7 +1541,7 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"push_state\x18\x05 \x01(\x0e2\x18.understudy.v1.PushStateR\tpushState\x121\n" +
 	"\n" +
-	"push_error\x18\x06 \x01(\v2\x12.google.rpc.StatusR\tpushError\"\xa7\x05\n" +
+	"push_error\x18\x06 \x01(\v2\x12.google.rpc.StatusR\tpushError\"\xbf\x05\n" +
 	"\x13ConfigurationResult\x12-\n" +
 	"\x12configuration_type\x18\x01 \x01(\tR\x11configurationType\x12=\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2#.understudy.v1.ConfigurationOutcomeR\aoutcome\x12A\n" +
@@ -1547,7 +1559,8 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\x12last_complete_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x10lastCompleteTime\x125\n" +
 	"\bduration\x18\f \x01(\v2\x19.google.protobuf.DurationR\bduration\x12)\n" +
 	"\x10identity_learned\x18\r \x01(\bR\x0fidentityLearned\x124\n" +
-	"\tread_mode\x18\x0e \x01(\x0e2\x17.understudy.v1.ReadModeR\breadMode\"\x82\x01\n" +
+	"\tread_mode\x18\x0e \x01(\x0e2\x17.understudy.v1.ReadModeR\breadMode\x12\x16\n" +
+	"\x06filter\x18\x0f \x01(\tR\x06filter\"\x82\x01\n" +
 	"\n" +
 	"ItemChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
