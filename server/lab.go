@@ -39,6 +39,10 @@ type labConfig struct {
 	// thinks about each answer.
 	Items   int
 	Latency time.Duration
+	// Limits makes the simulated tenant throttle as the real one does. Requests is then
+	// the value of limits.requests; without it the service keeps its own.
+	Limits   bool
+	Requests string
 	// Types are the configuration types that are synced; all when empty.
 	Types []string
 	// Marker is in everything that the simulated tenant keeps secret.
@@ -56,7 +60,8 @@ func newLab(ctx context.Context, c labConfig) (_ *lab, err error) {
 		}
 	}()
 	l.simulator, err = simulator.New(simulator.Config{
-		Listen: c.Entra, AdminListen: c.Admin, Directory: c.Folder, Seed: 1, Items: c.Items, Latency: c.Latency, Marker: c.Marker, Logger: c.Logger,
+		Listen: c.Entra, AdminListen: c.Admin, Directory: c.Folder, Seed: 1, Items: c.Items, Latency: c.Latency, Limits: c.Limits,
+		Marker: c.Marker, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -131,7 +136,7 @@ func (l *lab) writeFiles() error {
 		return fmt.Errorf("writing the lab's files: %w", err)
 	}
 	content := fmt.Sprintf(labConfiguration, l.GRPC, filepath.Join(l.Folder, "data"), l.simulator.URL(),
-		account.DirectoryID, account.ClientID, account.Username, l.SignInTimeout, l.types())
+		account.DirectoryID, account.ClientID, account.Username, l.SignInTimeout, l.types(), l.requests())
 	return os.WriteFile(l.configFile(), []byte(content), 0o600)
 }
 
@@ -143,12 +148,24 @@ func (l *lab) types() string {
 	return `["` + strings.Join(l.Types, `", "`) + `"]`
 }
 
+// requests is the value of limits.requests.
+func (l *lab) requests() string {
+	switch {
+	case l.Requests != "":
+		return l.Requests
+	case l.Limits:
+		return "{}"
+	}
+	// A tenant without limits does not mind being asked fast; Microsoft's would.
+	const fast = "{requests: 100000, per: 1s}"
+	return "{conditional-access: " + fast + ", directory: " + fast + ", entra: " + fast + ", intune: " + fast + "}"
+}
+
 const labConfiguration = `# Written by understudy: a simulated tenant to play with.
 grpc: {listen: "%[1]s"}
 data_dir: "%[2]s"
-# The simulated tenant does not mind being asked fast; Microsoft's would.
 limits:
-  requests: {conditional-access: {requests: 100000, per: 1s}, entra: {requests: 100000, per: 1s}, intune: {requests: 100000, per: 1s}}
+  requests: %[9]s
 clouds:
   lab: {authority: "%[3]s", graph: "%[3]s", ca_file: ca.pem}
 tenants:

@@ -29,7 +29,7 @@ type simulateCommand struct {
 	PageSize     int            `default:"100" help:"How many items a page has."`
 	Latency      time.Duration  `default:"0" help:"How long Graph thinks about each answer."`
 	Hostile      bool           `help:"Add items with hostile names and ids: ../../x, CON, 1,000 characters."`
-	Limits       bool           `help:"Throttle as Graph documents for Conditional Access and Intune."`
+	Limits       bool           `help:"Throttle as Graph documents for Conditional Access, the directory and Intune."`
 	NotAvailable []string       `placeholder:"PATH" help:"What the tenant does not have: /deviceManagement."`
 	Certificate  []string       `type:"existingfile" placeholder:"FILE" help:"A certificate (PEM) that may sign in in place of the client secret."`
 }

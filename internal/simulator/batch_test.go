@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,7 +136,7 @@ func TestLimits(t *testing.T) {
 	if refused == 0 {
 		t.Error("three requests at once were not too many for Conditional Access")
 	}
-	addresses := strings.Split(strings.Repeat("/deviceManagement/deviceCategories,", 19)+"/deviceManagement/deviceCategories", ",")
+	addresses := slices.Repeat([]string{"/deviceManagement/deviceCategories"}, 20)
 	var last map[string]part
 	for range 51 {
 		last = x.parts(x.batch("beta", token, addresses...))
@@ -143,4 +144,35 @@ func TestLimits(t *testing.T) {
 	if p := last["0"]; p.Status != http.StatusTooManyRequests || p.Headers["Retry-After"] == "" {
 		t.Errorf("request 1,020 of Intune within 20 s: %d %v", p.Status, p.Headers)
 	}
+}
+
+// The directory counts resource units, and says how many are used.
+func TestResourceUnits(t *testing.T) {
+	t.Parallel()
+	x := start(t, simulator.Config{Limits: true, Items: 1})
+	token := x.token(bySecret)
+	for path, units := range map[string]string{
+		"/v1.0/groups": "1", "/v1.0/applications": "2", "/v1.0/applications?$select=id": "1", "/v1.0/applications?%24expand=owners": "3",
+		"/v1.0/applications?$top=5": "1", "/v1.0/subscribedSkus": "3",
+	} {
+		if a := x.get(path, token); a.status != http.StatusOK || a.header.Get("x-ms-resource-unit") != units {
+			t.Errorf("%s: %d, and cost %q units, not %s", path, a.status, a.header.Get("x-ms-resource-unit"), units)
+		}
+	}
+	addresses := slices.Repeat([]string{"/subscribedSkus"}, 20)
+	warned := false
+	for range 200 {
+		p := x.parts(x.batch("v1.0", token, addresses...))["0"]
+		if p.Status == http.StatusTooManyRequests {
+			if p.Headers["Retry-After"] == "" {
+				t.Error("the directory does not say how long to wait")
+			}
+			if !warned {
+				t.Error("there was no warning before the limit was reached")
+			}
+			return
+		}
+		warned = warned || p.Headers["x-ms-throttle-limit-percentage"] != ""
+	}
+	t.Error("12,000 resource units at once were not too many")
 }

@@ -123,7 +123,7 @@ func (s *Simulator) answer(q *request) answer {
 		p = place{}
 		a = failed(http.StatusBadRequest, "BadRequest", "Resource not found for the segment '"+m.segment+"'.")
 	default:
-		a = s.permitted(q, p, m, f)
+		a = s.limited(q, p, m, f)
 	}
 	if f.truncate && a.status == http.StatusOK {
 		a.body, a.cut = a.body[:len(a.body)/2], true
@@ -132,12 +132,20 @@ func (s *Simulator) answer(q *request) answer {
 	return a
 }
 
+// limited answers what is at a place, unless it was asked too fast.
+func (s *Simulator) limited(q *request, p place, m *missing, f fault) answer {
+	a, limited, headers := s.limits.check(q)
+	if limited {
+		return a
+	}
+	a = s.permitted(q, p, m, f)
+	a.headers = append(a.headers, headers...)
+	return a
+}
+
 // permitted answers what is at a place, if the token allows it and the tenant has
 // it.
 func (s *Simulator) permitted(q *request, p place, m *missing, f fault) answer {
-	if a, limited := s.limits.check(q); limited {
-		return a
-	}
 	if a, refused := s.forbid(q.token, p.node.access); refused {
 		return a
 	}

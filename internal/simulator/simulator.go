@@ -47,7 +47,8 @@ type Config struct {
 	// Hostile makes the first items of every collection ones with names and ids
 	// that a backup must survive: `../../x`, `CON`, 1,000 characters.
 	Hostile bool
-	// Limits makes Graph throttle as it documents for Conditional Access and Intune.
+	// Limits makes Graph throttle as it documents for Conditional Access, Intune, and,
+	// by resource units, the directory of a small tenant.
 	Limits bool
 	// NotAvailable lists paths, as in [Scenario], that the tenant does not have.
 	NotAvailable []string
