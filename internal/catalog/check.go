@@ -36,6 +36,7 @@ func check(t *Type, workload string) []string {
 	p.detail(t)
 	p.when(t.SinglePage && t.Kind == Singleton, "single_page is for collections")
 	p.children("", t.Children, 1)
+	p.delta(t)
 	p.when(t.IdentityProperty != "" && !nameForm.MatchString(t.IdentityProperty), "identity_property %q is no property name", t.IdentityProperty)
 	p.when(t.IdentityProperty != "" && t.Kind == Singleton, "identity_property is for collections")
 	p.when(t.NameProperty != "" && !nameForm.MatchString(t.NameProperty), "name_property %q is no property name", t.NameProperty)

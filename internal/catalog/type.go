@@ -38,6 +38,8 @@ type Type struct {
 	Detail *Detail `yaml:"detail"`
 	// Children are requests for each item; their answers become properties.
 	Children []Child `yaml:"children"`
+	// Delta says that Graph has a delta function for the list.
+	Delta *Delta `yaml:"delta"`
 	// IdentityProperty names the stable id of an item; `id` when empty.
 	IdentityProperty string `yaml:"identity_property"`
 	// NameProperty names what people call the item; `displayName`, then `name`,

@@ -1,8 +1,8 @@
 // Package facts holds what Microsoft and the peers document about tenant
-// configuration, as four tables: the endpoints of Microsoft Graph with their
+// configuration, as five tables: the endpoints of Microsoft Graph with their
 // least privileged permissions, the AADSTS codes, the configurations that the
-// reference product covers, and the endpoints that EntraExporter and IntuneCD
-// read.
+// reference product covers, the endpoints that EntraExporter and IntuneCD read,
+// and the delta functions.
 //
 // The tables are embedded and read anew by every call; the caller owns the
 // rows. Facts prove the product, they are no part of it: only tests, the
