@@ -26,6 +26,8 @@ type answers map[string]json.RawMessage
 
 // fixture is a file of testdata; see the package comment.
 type fixture struct {
+	// Shape says where the form of the answers is from when Microsoft documents none.
+	Shape    string  `json:"shape"`
 	Answers  answers `json:"answers"`
 	Later    answers `json:"later"`
 	Constant string  `json:"constant"`
