@@ -14,6 +14,8 @@ import (
 type Tenant struct {
 	// Name is `tenants/{tenant}`.
 	Name string
+	// Catalog is what the tenant's definition leaves of the catalog; nil: all.
+	Catalog Catalog
 	// ConfigurationTypes are the patterns that are synced when a spec names none.
 	ConfigurationTypes []string
 	// Policy is the tenant's authentication policy; never UNSPECIFIED.

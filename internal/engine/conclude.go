@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -42,6 +43,9 @@ func (r *run) conclude(sync *understudyv1.Sync, snapshot *understudyv1.Snapshot,
 	r.logger.Info("sync finished", "state", sync.GetState().String(), "total", counts.GetTotal(),
 		"changed", counts.GetChanged(), "unchanged", counts.GetUnchanged(), "incomplete", counts.GetIncomplete(),
 		"failed", counts.GetFailed(), "not_backed_up", counts.GetNotBackedUp(), "not_available", counts.GetNotAvailable())
+	if start := sync.GetStartTime(); start != nil {
+		r.warnOfDominant(start.AsTime(), time.Now())
+	}
 }
 
 // ending returns the state of a sync that came to its commit, and why it is not

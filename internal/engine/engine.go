@@ -141,7 +141,7 @@ func (e *Engine) prepare(ctx context.Context, log port.Log, logger *slog.Logger)
 			"The tenant is no longer configured on this server, or its definition cannot be used.",
 			map[string]string{"resource": TenantOf(name)})
 	}
-	plan, err := newPlan(e.catalog, tenant, s.GetSpec(), e.maxDuration)
+	plan, err := e.newPlan(tenant, s.GetSpec())
 	if err != nil {
 		return nil, newStatus(code.Code_FAILED_PRECONDITION, understudyv1.ErrorReason_ERROR_REASON_REQUEST_INVALID,
 			"The tenant's definition changed since the sync was accepted: "+err.Error(), nil)

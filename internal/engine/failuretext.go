@@ -51,6 +51,8 @@ func failureMessage(
 	switch {
 	case detail == userOnlyDetail:
 		text.remedy = "Let the sync use the user, or leave the configuration type out."
+	case detail == filterRefusedDetail:
+		text.remedy = "Mend or remove the filter in the tenant's definition, then sync again."
 	case reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING:
 		text = permissionText(failure)
 	}
@@ -63,6 +65,10 @@ func failureMessage(
 // userOnlyDetail is the detail of a type that the service principal was refused
 // because only a user is let in.
 const userOnlyDetail = "only the user can read this: Microsoft Graph refuses application-only access"
+
+// filterRefusedDetail is the detail of a type whose list was refused with a filter
+// of the tenant's definition, which is the likely reason.
+const filterRefusedDetail = "Microsoft Graph refused the list with the filter that the tenant's definition has for it"
 
 // permissionText names what the identity may lack. Microsoft Graph does not say
 // which of it is missing.

@@ -13,12 +13,21 @@ import (
 // Catalog finds configuration types. [catalog.Catalog] implements it.
 type Catalog interface {
 	// Select returns the types that patterns name, ordered by id; a
-	// [*catalog.UnknownPatternError] when one names nothing.
+	// [*catalog.UnknownPatternError] when one names nothing, and a
+	// [*catalog.ExcludedError] when one names only what is excluded.
 	Select(patterns []string) ([]*catalog.Type, error)
 	// Get returns the type with an id.
 	Get(id string) (*catalog.Type, bool)
 	// Version identifies the content of the catalog.
 	Version() string
+}
+
+// catalogOf returns what a tenant's definition leaves of the catalog.
+func (e *Engine) catalogOf(tenant *Tenant) Catalog {
+	if tenant.Catalog != nil {
+		return tenant.Catalog
+	}
+	return e.catalog
 }
 
 // plan is what one sync will do: a spec, completed with the tenant's settings.
@@ -32,11 +41,11 @@ type plan struct {
 
 // newPlan completes a spec with the settings of its tenant. It fails with a
 // [*SpecError].
-func newPlan(types Catalog, tenant *Tenant, spec *understudyv1.SyncSpec, maxDuration time.Duration) (*plan, error) {
+func (e *Engine) newPlan(tenant *Tenant, spec *understudyv1.SyncSpec) (*plan, error) {
 	p := &plan{
 		policy:         spec.GetAuthenticationPolicy(),
 		allowPrompt:    tenant.AllowPrompt,
-		timeout:        maxDuration,
+		timeout:        e.maxDuration,
 		acceptCollapse: make(map[string]bool, len(spec.GetAcceptCollapse())),
 	}
 	if p.policy == understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_UNSPECIFIED {
@@ -58,12 +67,12 @@ func newPlan(types Catalog, tenant *Tenant, spec *understudyv1.SyncSpec, maxDura
 		p.timeout = d
 	}
 	for i, id := range spec.GetAcceptCollapse() {
-		if _, ok := types.Get(id); !ok {
+		if _, ok := e.catalog.Get(id); !ok {
 			return nil, unknownType(fmt.Sprintf("accept_collapse[%d]", i), id, nil)
 		}
 		p.acceptCollapse[id] = true
 	}
-	if err := p.selectTypes(types, tenant, spec); err != nil {
+	if err := p.selectTypes(e.catalogOf(tenant), tenant, spec); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -77,6 +86,13 @@ func (p *plan) selectTypes(types Catalog, tenant *Tenant, spec *understudyv1.Syn
 	selected, err := types.Select(patterns)
 	if unknown := (*catalog.UnknownPatternError)(nil); errors.As(err, &unknown) {
 		return unknownType(fmt.Sprintf("configuration_types[%d]", unknown.Index), unknown.Pattern, unknown.Suggestions)
+	}
+	if excluded := (*catalog.ExcludedError)(nil); errors.As(err, &excluded) {
+		return &SpecError{
+			Field: fmt.Sprintf("configuration_types[%d]", excluded.Index),
+			Description: fmt.Sprintf("The tenant's definition excludes %s from its backup. Leave it out, "+
+				"or have it taken out of `exclude` in the server's configuration.", excluded.Pattern),
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("selecting configuration types: %w", err)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -67,6 +68,7 @@ func (r *run) readType(t *catalog.Type) error {
 		ModifiedCount:     int32(settlement.Modified),
 		RemovedCount:      int32(settlement.Removed),
 		Duration:          durationpb.New(reader.duration),
+		Filter:            t.TenantFilter,
 	}
 	if !settlement.LastComplete.IsZero() {
 		result.LastCompleteTime = timestamppb.New(settlement.LastComplete)
@@ -183,6 +185,10 @@ func (tr *typeReader) refused(a *attempt, err *port.ReadError, who *actor) {
 			understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INSUFFICIENT_PERMISSIONS, permissions...))
 		if err.NeedsUser && who.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL {
 			a.detail = userOnlyDetail
+		}
+	case understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_RESPONSE_INVALID:
+		if err.HTTPStatus == http.StatusBadRequest && tr.t.TenantFilter != "" && tr.staged == 0 {
+			a.detail = filterRefusedDetail
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -41,7 +42,11 @@ func (e *Engine) Retry(ctx context.Context, request RetryRequest) (*understudyv1
 	if err != nil {
 		return nil, err
 	}
-	types, err := e.left(ctx, finished)
+	tenant, err := e.tenants.Tenant(TenantOf(request.Sync))
+	if err != nil {
+		return nil, err
+	}
+	types, err := e.left(ctx, tenant, finished)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +54,7 @@ func (e *Engine) Retry(ctx context.Context, request RetryRequest) (*understudyv1
 	if spec == nil {
 		spec = &understudyv1.SyncSpec{}
 	}
-	spec.ConfigurationTypes, spec.AcceptCollapse = types, e.known(spec.GetAcceptCollapse())
+	spec.ConfigurationTypes, spec.AcceptCollapse = types, known(e.catalog, spec.GetAcceptCollapse())
 	spec.Comment = request.Comment
 	if request.Policy != understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_UNSPECIFIED {
 		spec.AuthenticationPolicy = request.Policy
@@ -67,7 +72,7 @@ func (e *Engine) Retry(ctx context.Context, request RetryRequest) (*understudyv1
 
 // left returns the types that a finished sync did not back up completely. A sync
 // that committed nothing left all of them.
-func (e *Engine) left(ctx context.Context, sync *understudyv1.Sync) ([]string, error) {
+func (e *Engine) left(ctx context.Context, tenant *Tenant, sync *understudyv1.Sync) ([]string, error) {
 	nothing := &NothingToRetryError{Sync: sync.GetName(), State: sync.GetState()}
 	if !terminal(sync.GetState()) {
 		return nil, nothing
@@ -80,7 +85,7 @@ func (e *Engine) left(ctx context.Context, sync *understudyv1.Sync) ([]string, e
 			return nil, err
 		}
 		if started := event.GetStarted(); started != nil && !committed {
-			if types = e.known(started.GetConfigurationTypes()); len(types) == 0 {
+			if types = known(e.catalogOf(tenant), started.GetConfigurationTypes()); len(types) == 0 {
 				return nil, nothing
 			}
 			return types, nil
@@ -97,21 +102,18 @@ func (e *Engine) left(ctx context.Context, sync *understudyv1.Sync) ([]string, e
 		// It ended before it began: what was asked for is still asked for.
 		return sync.GetSpec().GetConfigurationTypes(), nil
 	}
-	if types = e.known(types); len(types) == 0 {
+	if types = known(e.catalogOf(tenant), types); len(types) == 0 {
 		return nil, nothing
 	}
 	return types, nil
 }
 
-// known drops types that the catalog does not have any more.
-func (e *Engine) known(ids []string) []string {
-	var known []string
-	for _, id := range ids {
-		if _, ok := e.catalog.Get(id); ok {
-			known = append(known, id)
-		}
-	}
-	return known
+// known drops types that a catalog does not have, or not any more.
+func known(types Catalog, ids []string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		_, ok := types.Get(id)
+		return !ok
+	})
 }
 
 // accept records a sync and queues it.
@@ -122,7 +124,7 @@ func (e *Engine) accept(
 	if err != nil {
 		return nil, err
 	}
-	if _, err := newPlan(e.catalog, tenant, sync.GetSpec(), e.maxDuration); err != nil {
+	if _, err := e.newPlan(tenant, sync.GetSpec()); err != nil {
 		return nil, err
 	}
 	digest, err := digestOf(tenantName, kind, sync.GetSpec())
