@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -52,14 +53,23 @@ func (s *staging) writeCommit(root plumbing.Hash, info port.CommitInfo) error {
 	if err != nil {
 		return err
 	}
-	if _, err := pack.finish(); err != nil {
-		return err
-	}
 	before := plumbing.ZeroHash
 	if s.previous != nil {
 		before = s.previous.Hash
 	}
-	if err := s.vault.setRef(s.storage, before, id); err != nil {
+	finished := make(chan error, 1) // pack and lock reach the disk at the same time
+	go func() {
+		_, err := pack.finish()
+		finished <- err
+	}()
+	lock, err := s.vault.lockRef(s.storage, before, id)
+	if err := errors.Join(<-finished, err); err != nil {
+		if lock != nil {
+			lock.release()
+		}
+		return err
+	}
+	if err := lock.commit(); err != nil {
 		return err
 	}
 	s.previous, err = decodeCommit(content)

@@ -156,34 +156,58 @@ func (v *Vault) restore() error {
 	return nil
 }
 
-// setRef moves the branch from one commit to another, durably, with the lock file
-// that git takes too.
+// setRef moves the branch from one commit to another, durably.
 func (v *Vault) setRef(storage *filesystem.Storage, from, to plumbing.Hash) error {
-	path := v.path(v.ref().String())
-	if err := makeDirectory(filepath.Dir(path)); err != nil {
+	lock, err := v.lockRef(storage, from, to)
+	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("locking the branch: %w", err)
+	return lock.commit()
+}
+
+// refLock is the lock file of the branch, the one that git takes too, with what the
+// branch is to be.
+type refLock struct{ path string }
+
+// lockRef makes ready to move the branch. What it wrote is on the disk.
+func (v *Vault) lockRef(storage *filesystem.Storage, from, to plumbing.Hash) (*refLock, error) {
+	lock := &refLock{path: v.path(v.ref().String())}
+	if err := makeDirectory(filepath.Dir(lock.path)); err != nil {
+		return nil, err
 	}
-	defer func() { _ = os.Remove(path + ".lock") }() // gone already when all went well
+	file, err := os.OpenFile(lock.path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the branch: %w", err)
+	}
 	current := plumbing.ZeroHash
-	switch ref, err := storage.Reference(v.ref()); {
+	ref, err := storage.Reference(v.ref())
+	switch {
 	case err == nil:
 		current = ref.Hash()
-	case !errors.Is(err, plumbing.ErrReferenceNotFound):
-		return errors.Join(err, file.Close())
+	case errors.Is(err, plumbing.ErrReferenceNotFound):
+		err = nil
 	}
-	if current != from {
-		return errors.Join(fmt.Errorf("the branch moved from %s to %s meanwhile", from, current), file.Close())
+	if err == nil && current != from {
+		err = fmt.Errorf("the branch moved from %s to %s meanwhile", from, current)
 	}
-	_, err = file.WriteString(to.String() + "\n")
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err == nil {
+		_, err = file.WriteString(to.String() + "\n")
+	}
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		lock.release()
+		return nil, err
+	}
+	return lock, nil
+}
+
+// release leaves the branch where it is.
+func (l *refLock) release() { _ = os.Remove(l.path + ".lock") } // else the next sync does
+
+// commit moves the branch, durably.
+func (l *refLock) commit() error {
+	if err := os.Rename(l.path+".lock", l.path); err != nil {
+		l.release()
 		return err
 	}
-	if err := os.Rename(path+".lock", path); err != nil {
-		return err
-	}
-	return syncDirectory(filepath.Dir(path))
+	return syncDirectory(filepath.Dir(l.path))
 }
