@@ -25,7 +25,7 @@ func defaultLimit(name string) Limit {
 		// 1 a second for all applications of the tenant; the network may bring two
 		// requests a little closer to each other than they were sent.
 		return Limit{Requests: 1, Per: 1100 * time.Millisecond}
-	case "entra":
+	case "directory", "entra":
 		// 3,500 resource units per 10 s in the smallest tenants, where a list costs
 		// 1 to 3 units.
 		return Limit{Requests: 1500, Per: 10 * time.Second}
@@ -39,9 +39,12 @@ func defaultLimit(name string) Limit {
 // The steps by which a gate adapts.
 const (
 	slowestPace  = 1.0 / 64         // of the limit
-	halvePace    = 0.5              // when told to wait
+	halvePace    = 0.5              // at most so much slower when told to wait
+	yieldPace    = 0.9              // at least so much slower
 	easePace     = 0.8              // when warned
-	climbPace    = 0.01             // of the limit, for every good answer
+	climbPace    = 0.02             // of the limit, for every second with a good answer
+	carefulPace  = 0.1 / 60         // the same while carefulFor has not passed
+	carefulFor   = 2 * time.Minute  // since it was told to wait
 	warnedAt     = 0.8              // of the provider's limit
 	longestPause = 16 * time.Second // without Retry-After
 	// adaptEvery keeps the answers that one overload caused from counting as many.
@@ -66,6 +69,9 @@ type gate struct {
 	closedUntil time.Time
 	strikes     int
 	adapted     time.Time
+	told        time.Time // when it was told to wait
+	climbed     time.Time
+	good        tally // of good answers
 }
 
 func newGate(limit Limit, firstPause time.Duration) *gate {
@@ -145,9 +151,10 @@ func (g *gate) observe(now time.Time, status int, header http.Header) {
 		if until := now.Add(min(pause, maxThrottleWait)); until.After(g.closedUntil) {
 			g.closedUntil = until
 		}
+		g.told = now
 		if settled {
 			g.strikes++
-			g.setFactor(now, g.factor*halvePace)
+			g.setFactor(now, min(g.factor*yieldPace, max(g.factor*halvePace, g.granted(now))))
 		}
 	case throttleShare(header) >= warnedAt:
 		if settled {
@@ -155,17 +162,61 @@ func (g *gate) observe(now time.Time, status int, header http.Header) {
 		}
 	case status < http.StatusInternalServerError:
 		g.strikes = 0
-		if g.factor < 1 {
-			adapted := g.adapted
-			g.setFactor(now, g.factor+climbPace)
-			g.adapted = adapted
-		}
+		g.good.add(now, g.limit.Per)
+		g.climb(now)
+	}
+}
+
+// granted is the share of the limit that the tenant granted last.
+func (g *gate) granted(now time.Time) float64 {
+	return g.good.recent(now, g.limit.Per) / float64(g.limit.Requests)
+}
+
+// climb makes the pace a little faster: slowly while it is near to what was too
+// fast, so that the tenant is not asked too much again and again.
+func (g *gate) climb(now time.Time) {
+	if g.factor == 1 {
+		return
+	}
+	step := climbPace
+	if !g.told.IsZero() && now.Sub(g.told) < carefulFor {
+		step = carefulPace
+	}
+	passed := min(now.Sub(g.climbed), time.Second)
+	adapted := g.adapted
+	g.setFactor(now, g.factor+step*passed.Seconds())
+	g.adapted, g.climbed = adapted, now
+}
+
+// tally counts what happened in the last stretch of time, nearly: it weighs the
+// stretch before by how much of it is still in reach.
+type tally struct {
+	start       time.Time
+	now, before float64
+}
+
+func (t *tally) add(now time.Time, per time.Duration) {
+	t.roll(now, per)
+	t.now++
+}
+
+func (t *tally) recent(now time.Time, per time.Duration) float64 {
+	t.roll(now, per)
+	return t.now + t.before*(1-now.Sub(t.start).Seconds()/per.Seconds())
+}
+
+func (t *tally) roll(now time.Time, per time.Duration) {
+	switch passed := now.Sub(t.start); {
+	case passed >= 2*per:
+		*t = tally{start: now}
+	case passed >= per:
+		*t = tally{start: t.start.Add(per), before: t.now}
 	}
 }
 
 func (g *gate) setFactor(now time.Time, factor float64) {
 	g.factor = min(1, max(slowestPace, factor))
-	g.adapted = now
+	g.adapted, g.climbed = now, now
 	pace := rate.Inf
 	if g.factor < 1 {
 		pace = rate.Limit(g.factor * float64(g.limit.Requests) / g.limit.Per.Seconds())

@@ -77,6 +77,14 @@ func TestGateAdapts(t *testing.T) {
 			t.Errorf("0.4 of the pace: 40 took %s", took)
 		}
 		for range 60 {
+			<-time.After(time.Second)
+			g.observe(time.Now(), 200, nil)
+		}
+		if g.factor < 0.49 || g.factor > 0.51 {
+			t.Errorf("it climbed from 0.4 to %v in the first minute", g.factor)
+		}
+		for range 100 {
+			<-time.After(time.Second)
 			g.observe(time.Now(), 200, nil)
 		}
 		if g.factor != 1 {
@@ -104,6 +112,58 @@ func TestGateAdapts(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A gate that believes in twice the limit that the tenant has finds it out, and
+// is told to wait hardly ever then.
+func TestGateFindsTheLimit(t *testing.T) {
+	for name, test := range map[string]struct {
+		believed, real Limit
+		silent         bool // no Retry-After
+	}{
+		"Intune":             {Limit{2000, 20 * time.Second}, Limit{1000, 20 * time.Second}, false},
+		"Intune, four times": {Limit{4000, 20 * time.Second}, Limit{1000, 20 * time.Second}, false},
+		"silent":             {Limit{200, 10 * time.Second}, Limit{100, 10 * time.Second}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGate(test.believed, time.Second)
+				begin := time.Now()
+				var start time.Time
+				count, good, refused := 0, 0, 0
+				for time.Since(begin) < 10*time.Minute {
+					if err := g.wait(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					now := time.Now()
+					if now.Sub(start) >= test.real.Per {
+						start, count = now, 0
+					}
+					count++
+					late := now.Sub(begin) > time.Minute
+					if count <= test.real.Requests {
+						g.observe(now, 200, nil)
+						if late {
+							good++
+						}
+						continue
+					}
+					header := http.Header{}
+					if wait := test.real.Per - now.Sub(start); !test.silent {
+						header.Set("Retry-After", fmt.Sprint(int(wait/time.Second)+1))
+					}
+					g.observe(now, 429, header)
+					if late {
+						refused++
+					}
+				}
+				most := float64(test.real.Requests) * float64(9*time.Minute) / float64(test.real.Per)
+				if refused*100 > good || float64(good) < most*0.7 {
+					t.Errorf("%d were refused and %d granted of %.0f", refused, good, most)
+				}
+			})
+		})
+	}
 }
 
 // When one request of a gate is told to wait, all of that gate wait, in other
