@@ -41,6 +41,18 @@ func newActor(ctx context.Context, identity understudyv1.Identity, p port.Identi
 	return a
 }
 
+// need makes an identity needed in the middle of a sync. It returns false when it was
+// needed before.
+func (a *actor) need() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
+		return false
+	}
+	a.state = understudyv1.IdentityState_IDENTITY_STATE_PENDING
+	return true
+}
+
 // authenticated marks the first sign-in as successful.
 func (a *actor) authenticated() {
 	a.mu.Lock()

@@ -30,6 +30,10 @@ type Tenant struct {
 	Source port.Source
 	// Vault holds its backup.
 	Vault port.Vault
+	// Knowledge remembers what probes taught of the tenant; Digester compares what
+	// they read. Nothing is probed when one of them is nil.
+	Knowledge port.Knowledge
+	Digester  port.Digester
 }
 
 // Tenants finds tenants.

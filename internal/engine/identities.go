@@ -45,6 +45,10 @@ func (r *run) signIn(who *actor, options port.SignInOptions) error {
 	return r.lose(who, failure)
 }
 
+func (r *run) signInUser() error {
+	return r.signIn(r.user, port.SignInOptions{AllowPrompt: r.plan.allowPrompt, Prompt: r.prompt})
+}
+
 // lose records that an identity failed or was lost, and lets the sync go on
 // without it where that is allowed. It returns an error when it is not.
 func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {

@@ -8,6 +8,7 @@ import (
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/port"
 )
 
 // Catalog finds configuration types. [catalog.Catalog] implements it.
@@ -37,6 +38,8 @@ type plan struct {
 	allowPrompt    bool
 	timeout        time.Duration
 	acceptCollapse map[string]bool
+	// lessons are what probes taught of the tenant before this sync, by type.
+	lessons map[string]port.Lesson
 }
 
 // newPlan completes a spec with the settings of its tenant. It fails with a
@@ -65,6 +68,9 @@ func (e *Engine) newPlan(tenant *Tenant, spec *understudyv1.SyncSpec) (*plan, er
 	}
 	if d := spec.GetTimeout().AsDuration(); spec.GetTimeout() != nil && d < p.timeout {
 		p.timeout = d
+	}
+	if tenant.Knowledge != nil {
+		p.lessons = tenant.Knowledge.Lessons(e.catalogOf(tenant).Version())
 	}
 	for i, id := range spec.GetAcceptCollapse() {
 		if _, ok := e.catalog.Get(id); !ok {
@@ -102,7 +108,7 @@ func (p *plan) selectTypes(types Catalog, tenant *Tenant, spec *understudyv1.Syn
 		return nil
 	}
 	for i, id := range spec.GetConfigurationTypes() {
-		if t, ok := types.Get(id); ok && t.Reader() == understudyv1.Identity_IDENTITY_USER {
+		if t, ok := types.Get(id); ok && p.reader(t) == understudyv1.Identity_IDENTITY_USER {
 			return &SpecError{
 				Field: fmt.Sprintf("configuration_types[%d]", i),
 				Description: fmt.Sprintf("Only the user can read %s, and the user is not used: "+
@@ -111,7 +117,7 @@ func (p *plan) selectTypes(types Catalog, tenant *Tenant, spec *understudyv1.Syn
 		}
 	}
 	for _, t := range selected {
-		if t.Reader() == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL {
+		if p.reader(t) == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL {
 			p.types = append(p.types, t)
 		}
 	}
@@ -124,10 +130,25 @@ func (p *plan) selectTypes(types Catalog, tenant *Tenant, spec *understudyv1.Syn
 	return nil
 }
 
+// reader returns the identity that reads a type in this sync: that of the catalog, or
+// the service principal where a probe learned that it can.
+func (p *plan) reader(t *catalog.Type) understudyv1.Identity {
+	if p.learned(t) {
+		return understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL
+	}
+	return t.Reader()
+}
+
+// learned says whether the service principal reads a type only because a probe
+// learned that it can.
+func (p *plan) learned(t *catalog.Type) bool {
+	return len(t.Probe) > 0 && p.lessons[t.ID].Answer == port.ProbeEqual
+}
+
 // needs says whether a selected type is read by an identity.
 func (p *plan) needs(identity understudyv1.Identity) bool {
 	for _, t := range p.types {
-		if t.Reader() == identity {
+		if p.reader(t) == identity {
 			return true
 		}
 	}

@@ -53,6 +53,11 @@ func (r *run) readType(t *catalog.Type) error {
 	if err != nil {
 		return &commitError{err}
 	}
+	collapsed := settlement.Reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED
+	byLesson := r.plan.learned(t) && a.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL
+	if collapsed && byLesson {
+		r.learn(t, port.ProbeDifferent) // the user shall say what there is
+	}
 	if settlement.Reason != a.reason {
 		a.reason, a.detail, a.failure = settlement.Reason, "", nil
 	}
@@ -69,11 +74,13 @@ func (r *run) readType(t *catalog.Type) error {
 		RemovedCount:      int32(settlement.Removed),
 		Duration:          durationpb.New(reader.duration),
 		Filter:            t.TenantFilter,
+		IdentityLearned:   byLesson,
 	}
 	if !settlement.LastComplete.IsZero() {
 		result.LastCompleteTime = timestamppb.New(settlement.LastComplete)
 	}
 	r.completed(t, result)
+	r.probe(reader, settlement.Outcome)
 	return nil
 }
 
@@ -84,21 +91,23 @@ type typeReader struct {
 	staged   int
 	rejected string // why an item could not be stored; empty if none
 	duration time.Duration
+	// content is kept for a probe; nil: none follows.
+	content content
 }
 
 // attempt waits for the identity that the type is read with and reads it.
 func (r *run) attempt(t *catalog.Type) (attempt, *typeReader, error) {
 	reader := &typeReader{run: r, t: t}
-	who := r.actorOf(t.Reader())
+	if r.probed(t) {
+		reader.content = make(content)
+	}
+	who := r.actorOf(r.plan.reader(t))
 	for {
 		a, next, err := reader.read(who)
 		if next == nil || err != nil {
 			return a, reader, err
 		}
 		who = next
-		r.mu.Lock()
-		r.unread[t.ID] = who.identity
-		r.mu.Unlock()
 	}
 }
 
@@ -159,6 +168,7 @@ func (tr *typeReader) sink(item port.Item) error {
 		return &commitError{err}
 	}
 	tr.staged++
+	tr.note(item)
 	return nil
 }
 
@@ -178,8 +188,11 @@ func (tr *typeReader) refused(a *attempt, err *port.ReadError, who *actor) {
 		a.outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE
 	case understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING:
 		permissions := tr.t.ServicePrincipal
-		if who.identity == understudyv1.Identity_IDENTITY_USER {
+		switch {
+		case who.identity == understudyv1.Identity_IDENTITY_USER:
 			permissions = tr.t.User
+		case tr.run.plan.learned(tr.t):
+			permissions = tr.t.Probe
 		}
 		a.failure = authFailure(who.port.Fail(
 			understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INSUFFICIENT_PERMISSIONS, permissions...))
@@ -214,13 +227,31 @@ func (r *run) notRead(a attempt, who *actor, cause error) attempt {
 }
 
 // instead returns the user when the source says that only the user can read a
-// type, nothing was read yet, and the sync uses the user anyway.
+// type, nothing was read yet, and the sync uses the user anyway. Where the service
+// principal reads by what a probe learned, a missing permission says so too: it is
+// forgotten, and the user is signed in for it if need be.
 func (r *run) instead(err *port.ReadError, who *actor, tr *typeReader) *actor {
-	if !err.NeedsUser || who == r.user || tr.staged > 0 || tr.rejected != "" {
+	learned := r.plan.learned(tr.t)
+	refused := err.NeedsUser || (learned &&
+		err.Reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING)
+	if !refused || who == r.user {
 		return nil
 	}
-	if state, _ := r.user.current(); state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
+	if learned {
+		r.learn(tr.t, port.ProbeRefused)
+	}
+	if tr.staged > 0 || tr.rejected != "" {
 		return nil
+	}
+	mayCall := learned && r.plan.policy != understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_SERVICE_PRINCIPAL_ONLY
+	if state, _ := r.user.current(); state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED && !mayCall {
+		return nil
+	}
+	r.mu.Lock()
+	r.unread[tr.t.ID] = r.user.identity
+	r.mu.Unlock()
+	if r.user.need() {
+		r.do(r.signInUser)
 	}
 	return r.user
 }

@@ -59,6 +59,8 @@ type run struct {
 	detach func() bool
 
 	servicePrincipal, user *actor
+	// do carries a task out beside the others of the reading; its error ends the sync.
+	do func(task func() error)
 
 	session port.Session
 	staging port.Staging
@@ -72,6 +74,8 @@ type run struct {
 	unread  map[string]understudyv1.Identity
 	results []*understudyv1.ConfigurationResult
 	reading map[string]bool
+	// lessons are what the sync learned for later ones.
+	lessons map[string]port.Lesson
 }
 
 // perform carries the sync out, up to and including `finished`. It returns an
@@ -85,6 +89,7 @@ func (r *run) perform() error {
 		snapshot, err = r.backUp()
 		return err
 	})
+	r.remember()
 	r.mu.Lock()
 	r.committing = true // what is over cannot be cancelled
 	cancelled := r.cancelled
@@ -147,7 +152,7 @@ func (r *run) read() error {
 	defer r.user.cancel(nil)
 
 	var work sync.WaitGroup
-	do := func(task func() error) {
+	r.do = func(task func() error) {
 		work.Go(func() {
 			if err := recovering(task); err != nil {
 				r.cancel(err) // the first cause stays
@@ -155,15 +160,13 @@ func (r *run) read() error {
 		})
 	}
 	if needsServicePrincipal {
-		do(func() error { return r.signIn(r.servicePrincipal, port.SignInOptions{}) })
+		r.do(func() error { return r.signIn(r.servicePrincipal, port.SignInOptions{}) })
 	}
 	if needsUser {
-		do(func() error {
-			return r.signIn(r.user, port.SignInOptions{AllowPrompt: r.plan.allowPrompt, Prompt: r.prompt})
-		})
+		r.do(r.signInUser)
 	}
 	for _, t := range r.plan.types {
-		do(func() error { return r.readType(t) })
+		r.do(func() error { return r.readType(t) })
 	}
 	var progress sync.WaitGroup
 	done := make(chan struct{})

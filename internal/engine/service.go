@@ -270,7 +270,7 @@ func (e *Engine) Changes(ctx context.Context, name, configurationType string) it
 func readers(p *plan) map[string]understudyv1.Identity {
 	identities := make(map[string]understudyv1.Identity, len(p.types))
 	for _, t := range p.types {
-		identities[t.ID] = t.Reader()
+		identities[t.ID] = p.reader(t)
 	}
 	return identities
 }
