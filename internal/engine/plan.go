@@ -142,7 +142,14 @@ func (p *plan) reader(t *catalog.Type) understudyv1.Identity {
 // learned says whether the service principal reads a type only because a probe
 // learned that it can.
 func (p *plan) learned(t *catalog.Type) bool {
-	return len(t.Probe) > 0 && p.lessons[t.ID].Answer == port.ProbeEqual
+	lesson, known := p.lesson(t)
+	return known && lesson.Answer == port.ProbeEqual
+}
+
+// lesson returns what was learned of a type, as it is read in this sync.
+func (p *plan) lesson(t *catalog.Type) (port.Lesson, bool) {
+	lesson, known := p.lessons[t.ID]
+	return lesson, known && len(t.Probe) > 0 && lesson.Filter == t.TenantFilter
 }
 
 // needs says whether a selected type is read by an identity.

@@ -41,7 +41,7 @@ func (r *run) probed(t *catalog.Type) bool {
 	if state, _ := r.servicePrincipal.current(); state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
 		return false // nobody is signed in only to be probed
 	}
-	lesson, known := r.plan.lessons[t.ID]
+	lesson, known := r.plan.lesson(t)
 	age := time.Since(lesson.Time)
 	return !known || age >= probeAgainAfter || age < 0 // a clock that was set back
 }
@@ -143,7 +143,7 @@ func (r *run) learn(t *catalog.Type, answer port.ProbeAnswer) {
 	if r.lessons == nil {
 		r.lessons = make(map[string]port.Lesson)
 	}
-	r.lessons[t.ID] = port.Lesson{Answer: answer, Time: time.Now()}
+	r.lessons[t.ID] = port.Lesson{Answer: answer, Filter: t.TenantFilter, Time: time.Now()}
 	r.mu.Unlock()
 	switch {
 	case r.plan.learned(t):

@@ -46,6 +46,7 @@ type content struct {
 // lesson is a [port.Lesson] in the file.
 type lesson struct {
 	Answer port.ProbeAnswer `json:"answer"`
+	Filter string           `json:"filter,omitempty"`
 	Time   time.Time        `json:"time"`
 }
 
@@ -83,7 +84,7 @@ func (f *File) Learn(catalogVersion string, lessons map[string]port.Lesson) erro
 		maps.Copy(next.Lessons, known.Lessons)
 	}
 	for id, l := range lessons {
-		next.Lessons[id] = lesson{l.Answer, l.Time.UTC()}
+		next.Lessons[id] = lesson{l.Answer, l.Filter, l.Time.UTC()}
 	}
 	f.known = next // true in this process, whatever becomes of the file
 	text, err := json.MarshalIndent(next, "", "  ")

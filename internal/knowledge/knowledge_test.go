@@ -21,7 +21,7 @@ var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 func lessons(answers ...any) map[string]port.Lesson {
 	all := map[string]port.Lesson{}
 	for i := 0; i < len(answers); i += 2 {
-		all[answers[i].(string)] = port.Lesson{Answer: answers[i+1].(port.ProbeAnswer), Time: noon}
+		all[answers[i].(string)] = port.Lesson{Answer: answers[i+1].(port.ProbeAnswer), Filter: "id eq '1'", Time: noon}
 	}
 	return all
 }

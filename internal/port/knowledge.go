@@ -23,6 +23,9 @@ type Knowledge interface {
 // Lesson is what a probe taught of one configuration type.
 type Lesson struct {
 	Answer ProbeAnswer
+	// Filter is the [catalog.Type.TenantFilter] that the type was read with: the
+	// lesson holds for no other.
+	Filter string
 	// Time is when it was learned.
 	Time time.Time
 }
