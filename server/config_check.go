@@ -147,7 +147,7 @@ func (d *decoder) checkTenants(c *config) error {
 	for i := range c.Tenants {
 		key := fmt.Sprintf("tenants[%d]", i)
 		d.checkCloudName(key+".cloud", c, c.Tenants[i].Cloud)
-		if err := d.checkTypes(key+".configuration_types", &c.Tenants[i]); err != nil {
+		if err := d.checkSelection(key, &c.Tenants[i]); err != nil {
 			return err
 		}
 	}
@@ -163,28 +163,6 @@ func (d *decoder) checkCloudName(key string, c *config, name string) {
 	if _, own := c.Clouds[name]; !own && !slices.Contains(builtInClouds, name) {
 		d.claim(key, "no cloud is called %s. Write one of %s, or define it in `clouds`.", shown(name), strings.Join(names, ", "))
 	}
-}
-
-// checkTypes looks the patterns of a tenant up in the catalog, one by one, so that
-// each that names nothing is found.
-func (d *decoder) checkTypes(key string, t *tenant.Definition) error {
-	known, err := loadCatalog()
-	if err != nil {
-		return fmt.Errorf("loading the catalog: %w", err)
-	}
-	for i, pattern := range t.ConfigurationTypes {
-		own := fmt.Sprintf("%s[%d]", key, i)
-		_, err := known.Select([]string{pattern})
-		var unknown *catalog.UnknownPatternError
-		if errors.As(err, &unknown) {
-			advice := "`understudy catalog` lists them."
-			if len(unknown.Suggestions) > 0 {
-				advice = "Did you mean " + strings.Join(unknown.Suggestions, " or ") + "?"
-			}
-			d.claim(own, "%s names no configuration type. %s", shown(pattern), advice)
-		}
-	}
-	return nil
 }
 
 // checkFiles adds the files that the configuration names and that cannot be read.

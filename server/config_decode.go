@@ -73,7 +73,10 @@ func childKey(key, name string) string {
 	return key + "." + name
 }
 
-var secretType = reflect.TypeFor[tenant.Secret]()
+var (
+	secretType  = reflect.TypeFor[tenant.Secret]()
+	filtersType = reflect.TypeFor[tenant.Filters]()
+)
 
 // decode fills a value from a node. Tag is that of the field, for paths.
 func (d *decoder) decode(node *yaml.Node, into reflect.Value, key string, tag reflect.StructTag) {
@@ -166,7 +169,7 @@ var plainKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,39}$`)
 
 // shownKey returns a key of the file for messages, unless it is no name at all.
 func shownKey(name string) string {
-	if plainKey.MatchString(name) {
+	if plainKey.MatchString(name) || typePattern.MatchString(name) {
 		return name
 	}
 	return "…"
@@ -225,10 +228,14 @@ func (d *decoder) decodeDefault(node *yaml.Node, into reflect.Value, key string,
 
 func (d *decoder) decodeMap(node *yaml.Node, into reflect.Value, key string) {
 	into.Set(reflect.MakeMap(into.Type()))
+	pattern, advice := namePattern, "is not a name. Write lower-case letters, digits and hyphens, at most 63, and no hyphen at either end."
+	if into.Type() == filtersType {
+		pattern, advice = typePattern, "is not a configuration type. Write the id of one, for example `entra/groups`."
+	}
 	d.pairs(node, key, func(name string, where place, value *yaml.Node) {
 		element, own := reflect.New(into.Type().Elem()).Elem(), childKey(key, shownKey(name))
-		if !namePattern.MatchString(name) {
-			d.at(where, own, "is not a name. Write lower-case letters, digits and hyphens, at most 63, and no hyphen at either end.")
+		if !pattern.MatchString(name) {
+			d.at(where, own, "%s", advice)
 			return
 		}
 		d.decode(value, element, own, "")
@@ -238,6 +245,10 @@ func (d *decoder) decodeMap(node *yaml.Node, into reflect.Value, key string) {
 
 // namePattern is that of the names in the file: like {tenant} in the contract.
 var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// typePattern is what may name a configuration type; whether it does is checked
+// with the catalog.
+var typePattern = regexp.MustCompile(`^[a-z0-9-]{1,40}/[a-z0-9*-]{1,80}$`)
 
 func (d *decoder) decodeList(node *yaml.Node, into reflect.Value, key string) {
 	into.Set(reflect.MakeSlice(into.Type(), len(node.Content), len(node.Content)))

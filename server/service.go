@@ -51,7 +51,7 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
-	tenants, err := newTenants(cfg, keys, logger)
+	tenants, err := newTenants(cfg, keys, types, logger)
 	if err != nil {
 		return nil, err
 	}

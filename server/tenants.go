@@ -28,7 +28,7 @@ func (t tenants) Tenant(name string) (*engine.Tenant, error) {
 }
 
 // newTenants makes the parts of every configured tenant. It makes no request.
-func newTenants(cfg *config, keys keys, logger *slog.Logger) (tenants, error) {
+func newTenants(cfg *config, keys keys, types *catalog.Catalog, logger *slog.Logger) (tenants, error) {
 	clients := map[string]*http.Client{} // tenants of a cloud share connections
 	all := make(tenants, len(cfg.Tenants))
 	for i := range cfg.Tenants {
@@ -43,7 +43,7 @@ func newTenants(cfg *config, keys keys, logger *slog.Logger) (tenants, error) {
 			}
 		}
 		b := tenantBuilder{
-			cfg: cfg, keys: keys, definition: d, cloud: cloud, client: clients[d.Cloud], logger: logger.With("tenant", d.ID),
+			cfg: cfg, keys: keys, types: types, definition: d, cloud: cloud, client: clients[d.Cloud], logger: logger.With("tenant", d.ID),
 		}
 		built, err := b.build()
 		if err != nil {
@@ -58,6 +58,7 @@ func newTenants(cfg *config, keys keys, logger *slog.Logger) (tenants, error) {
 type tenantBuilder struct {
 	cfg        *config
 	keys       keys
+	types      *catalog.Catalog
 	definition *tenant.Definition
 	cloud      identity.Cloud
 	client     *http.Client
@@ -72,6 +73,9 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 		CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.logger,
 	}
 	var err error
+	if t.Catalog, err = b.types.Narrow(d.Exclude, d.Filters); err != nil {
+		return nil, err
+	}
 	if t.ServicePrincipal, err = b.servicePrincipal(common); err != nil {
 		return nil, err
 	}

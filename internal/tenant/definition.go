@@ -21,6 +21,10 @@ type Definition struct {
 	// ConfigurationTypes are the patterns of what is backed up: `*`, `intune/*` or
 	// the id of a type.
 	ConfigurationTypes []string `yaml:"configuration_types" default:"[\"*\"]"`
+	// Exclude are the patterns of what is never backed up, whoever asks for it.
+	Exclude []string `yaml:"exclude"`
+	// Filters narrow the lists of types.
+	Filters Filters `yaml:"filters"`
 	// ServicePrincipal is the lead.
 	ServicePrincipal ServicePrincipal `yaml:"service_principal" required:"{client_id: …, client_secret: {env: NAME}}"`
 	// User plays the parts that only a user can; nil: those parts are left out.
@@ -31,6 +35,9 @@ type Definition struct {
 	// Repository is where the backup goes.
 	Repository Repository `yaml:"repository"`
 }
+
+// Filters are OData filters, by the id of the configuration type that each narrows.
+type Filters map[string]string
 
 // ServicePrincipal is the application's own identity in the tenant. It has a client
 // secret or a certificate, not both.
