@@ -1,6 +1,12 @@
 package vault
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
+)
 
 // The coverage says by what the configuration narrows a type: by what it narrowed
 // it when that was read which is in the backup.
@@ -41,4 +47,29 @@ func TestCoverageSaysFilter(t *testing.T) {
 		t.Errorf("%d items", got)
 	}
 	checkRepository(t, v)
+}
+
+// The message of a commit has a trailer that Git understands for each type that is
+// narrowed, complete or not.
+func TestMessageSaysFilter(t *testing.T) {
+	v := newVault(t, nil)
+	info := port.CommitInfo{Sync: "tenants/x/syncs/1", Time: night, Results: []*understudyv1.ConfigurationResult{
+		{ConfigurationType: apps.ID, Outcome: failed, Reason: serverError, Filter: "startswith(displayName,'A: B')"},
+		{ConfigurationType: groups.ID, Outcome: changed, Filter: "securityEnabled eq true"},
+		{ConfigurationType: scripts.ID, Outcome: changed},
+	}}
+	staging, err := v.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer staging.Close()
+	if _, err := staging.Commit(t.Context(), info); err != nil {
+		t.Fatal(err)
+	}
+	got := git(t, v.config.Directory, "log", "-1", "--format=%(trailers:key=Filtered)%(trailers:key=Failed)", "main")
+	want := "Filtered: entra/applications (startswith(displayName,'A: B'))\nFiltered: entra/groups (securityEnabled eq true)\n" +
+		"Failed: entra/applications (SOURCE_UNAVAILABLE)"
+	if strings.TrimSpace(got) != want {
+		t.Errorf("trailers\n%s\nwant\n%s", got, want)
+	}
 }

@@ -37,11 +37,14 @@ func message(info port.CommitInfo) string {
 			name = "Failed"
 		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
 			name = "Not-Backed-Up"
-		default:
-			continue
 		}
-		fmt.Fprintf(&b, "%s: %s (%s)\n", name, r.GetConfigurationType(),
-			strings.TrimPrefix(r.GetReason().String(), "CONFIGURATION_FAILURE_REASON_"))
+		if name != "" {
+			fmt.Fprintf(&b, "%s: %s (%s)\n", name, r.GetConfigurationType(),
+				strings.TrimPrefix(r.GetReason().String(), "CONFIGURATION_FAILURE_REASON_"))
+		}
+		if filter := r.GetFilter(); filter != "" {
+			fmt.Fprintf(&b, "Filtered: %s (%s)\n", r.GetConfigurationType(), filter)
+		}
 	}
 	return b.String()
 }
