@@ -47,11 +47,8 @@ var harnessTypes = []string{
 // harnessTimeout bounds one case.
 const harnessTimeout = 3 * time.Minute
 
-func newHarness(t *testing.T, patience time.Duration) *harness {
+func newHarness(t *testing.T, changes ...func(*labConfig)) *harness {
 	t.Helper()
-	if patience == 0 {
-		patience = time.Minute
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
 	h := &harness{T: t, ctx: ctx, said: &lockedBuffer{}}
 	folder := t.TempDir()
@@ -61,11 +58,15 @@ func newHarness(t *testing.T, patience time.Duration) *harness {
 	if err := errors.Join(os.MkdirAll(keys, 0o700), os.WriteFile(filepath.Join(keys, "fingerprint"), []byte(key), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLab(ctx, labConfig{
+	c := labConfig{
 		Folder: folder, GRPC: "127.0.0.1:0", Entra: "127.0.0.1:0", Admin: "127.0.0.1:0", Items: 3,
-		SignInTimeout: patience, Types: harnessTypes, Marker: "QQMARKQQ",
+		SignInTimeout: time.Minute, Types: harnessTypes, Marker: "QQMARKQQ",
 		Logger: slog.New(slog.NewJSONHandler(h.said, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	l, err := newLab(ctx, c)
 	if err != nil {
 		cancel()
 		t.Fatal(err)
@@ -306,7 +307,7 @@ var undisturbedFiles struct {
 func undisturbed(t *testing.T) map[string]string {
 	t.Helper()
 	undisturbedFiles.once.Do(func() {
-		h := newHarness(t, 0)
+		h := newHarness(t)
 		h.changeTenant()
 		h.mustSync("contoso", nil, nobody)
 		undisturbedFiles.files = h.files("contoso")

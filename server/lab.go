@@ -43,6 +43,8 @@ type labConfig struct {
 	// the value of limits.requests; without it the service keeps its own.
 	Limits   bool
 	Requests string
+	// Hostile adds items with hostile names and ids.
+	Hostile bool
 	// Types are the configuration types that are synced; all when empty.
 	Types []string
 	// Marker is in everything that the simulated tenant keeps secret.
@@ -61,7 +63,7 @@ func newLab(ctx context.Context, c labConfig) (_ *lab, err error) {
 	}()
 	l.simulator, err = simulator.New(simulator.Config{
 		Listen: c.Entra, AdminListen: c.Admin, Directory: c.Folder, Seed: 1, Items: c.Items, Latency: c.Latency, Limits: c.Limits,
-		Marker: c.Marker, Logger: c.Logger,
+		Marker: c.Marker, Hostile: c.Hostile, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"testing"
 	"time"
 
@@ -70,10 +71,10 @@ func scenarioCases() []scenarioCase {
 		{name: "account-disabled", tenant: "contoso", wrong: named("account-disabled")},
 		{name: "refresh-token-expired", tenant: "fabrikam", wrong: named("refresh-token-expired"), spec: silent},
 		{name: "refresh-token-expired-prompt", tenant: "fabrikam", wrong: named("refresh-token-expired"), person: signsIn},
-		{name: "revoked-mid-run", tenant: "contoso", wrong: []simulator.Scenario{{Name: "revoked-mid-run", Identity: "user", After: 1}}},
+		{name: "revoked-mid-run", tenant: "contoso", wrong: []simulator.Scenario{{Name: "revoked-mid-run", Identity: "user"}}},
 		{
 			name: "revoked-mid-run-service-principal", tenant: "contoso",
-			wrong: []simulator.Scenario{{Name: "revoked-mid-run", Identity: "service-principal", After: 1}},
+			wrong: []simulator.Scenario{{Name: "revoked-mid-run", Identity: "service-principal"}},
 		},
 		{name: "token-endpoint-hangs", tenant: "contoso", wrong: named("token-endpoint-hangs")},
 		{name: "secret-expired", tenant: "contoso", wrong: named("secret-expired")},
@@ -108,7 +109,7 @@ func TestScenarios(t *testing.T) {
 	for _, c := range scenarioCases() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, c.patience)
+			h := newHarness(t, func(l *labConfig) { l.SignInTimeout = cmp.Or(c.patience, l.SignInTimeout) })
 			h.mustSync(c.tenant, nil, signsIn)
 			before := h.files(c.tenant)
 			h.changeTenant()
