@@ -30,6 +30,8 @@ type Tenant struct {
 	Source port.Source
 	// Vault holds its backup.
 	Vault port.Vault
+	// Cursors keep where its readings left off; nil: every type is read in full.
+	Cursors port.Cursors
 	// Knowledge remembers what probes taught of the tenant; Digester compares what
 	// they read. Nothing is probed when one of them is nil.
 	Knowledge port.Knowledge

@@ -108,6 +108,12 @@ func (f *fakeSession) Read(ctx context.Context, t *catalog.Type, identity port.I
 	return items("a", "b")(ctx, identity, sink)
 }
 
+func (f *fakeSession) ReadSince(
+	ctx context.Context, t *catalog.Type, identity port.Identity, _ port.Cursor, sink func(port.Item) error,
+) (port.Increment, error) {
+	return port.Increment{Mode: understudyv1.ReadMode_READ_MODE_FULL}, f.Read(ctx, t, identity, sink)
+}
+
 func (f *fakeSession) Stats() port.SourceStats { return port.SourceStats{} }
 func (f *fakeSession) Close()                  {}
 
@@ -176,6 +182,8 @@ func (f *fakeStaging) Add(t *catalog.Type, item port.Item) error {
 	f.staged[t.ID] = append(f.staged[t.ID], item.ID)
 	return nil
 }
+
+func (f *fakeStaging) Basis(*catalog.Type) (string, error) { return "", nil }
 
 func (f *fakeStaging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement, error) {
 	f.mu.Lock()

@@ -49,6 +49,8 @@ func (r *run) readType(t *catalog.Type) error {
 		Identity:       a.identity,
 		AcceptCollapse: r.plan.acceptCollapse[t.ID],
 		Time:           ended,
+		Since:          reader.sinceOf(a),
+		Removed:        reader.removed,
 	})
 	if err != nil {
 		return &commitError{err}
@@ -76,6 +78,8 @@ func (r *run) readType(t *catalog.Type) error {
 		Filter:            t.TenantFilter,
 		IdentityLearned:   byLesson,
 	}
+	result.ReadMode = reader.mode
+	r.keepRecord(reader.next, settlement)
 	if !settlement.LastComplete.IsZero() {
 		result.LastCompleteTime = timestamppb.New(settlement.LastComplete)
 	}
@@ -91,6 +95,14 @@ type typeReader struct {
 	staged   int
 	rejected string // why an item could not be stored; empty if none
 	duration time.Duration
+
+	// mode is how it was read; UNSPECIFIED before. basis is what a reading by delta
+	// builds on, removed what that one found to be gone.
+	mode    understudyv1.ReadMode
+	basis   string
+	removed []string
+	// next is the record for the next reading; nil if there is none.
+	next *record
 	// content is kept for a probe; nil: none follows.
 	content content
 }
@@ -122,7 +134,7 @@ func (tr *typeReader) read(who *actor) (attempt, *actor, error) {
 	r.active(tr.t.ID, true)
 	defer r.active(tr.t.ID, false)
 	start := time.Now()
-	err := r.session.Read(who.ctx, tr.t, who.port, tr.sink)
+	err := tr.incremental(who)
 	tr.duration += time.Since(start)
 
 	var readError *port.ReadError

@@ -74,6 +74,8 @@ type run struct {
 	unread  map[string]understudyv1.Identity
 	results []*understudyv1.ConfigurationResult
 	reading map[string]bool
+	// records are kept once what they build on is committed.
+	records []*record
 	// lessons are what the sync learned for later ones.
 	lessons map[string]port.Lesson
 }
@@ -216,6 +218,7 @@ func (r *run) commit() (*understudyv1.Snapshot, error) {
 	if snapshot == nil {
 		return nil, nil
 	}
+	r.saveRecords()
 	pushed, err := r.staging.Push(ctx)
 	snapshot.PushState = pushed
 	if err != nil {

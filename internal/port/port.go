@@ -99,6 +99,13 @@ type Session interface {
 	// access, a [*ReadError] when the tenant or the network is the reason, the
 	// error of sink, or the cause of the context.
 	Read(ctx context.Context, configurationType *catalog.Type, identity Identity, sink func(Item) error) error
+	// ReadSince reads like Read, and where it can only what changed since a cursor
+	// that an earlier reading of the same type as the same kind of identity
+	// returned; the backup must hold exactly what it held after that reading. It
+	// reads in full without a cursor, with one that does not fit, and wherever the
+	// source cannot say for certain what changed. A reading by delta is all or
+	// nothing: sink got nothing when it failed.
+	ReadSince(ctx context.Context, configurationType *catalog.Type, identity Identity, since Cursor, sink func(Item) error) (Increment, error)
 	// Stats returns how far the session is.
 	Stats() SourceStats
 	// Close frees what the session holds. No Read may be running.
@@ -138,6 +145,10 @@ type Staging interface {
 	// Add stages one complete item. An item that cannot be stored (not JSON, a
 	// duplicate key, a duplicate id) is an [*ItemError].
 	Add(configurationType *catalog.Type, item Item) error
+	// Basis names what the last commit holds of a type, and the key that stands in
+	// for its secrets: it is equal to an earlier [Settlement.Basis] only where the
+	// backup is exactly what it was then. Empty when there is nothing.
+	Basis(configurationType *catalog.Type) (string, error)
 	// Settle decides by the commit rules what the backup holds of a type, and
 	// compares it with what it held. It is called once for every selected type,
 	// after the last Add of the type.
@@ -165,6 +176,14 @@ type Reading struct {
 	AcceptCollapse bool
 	// Time is when the reading ended.
 	Time time.Time
+	// Since is the [Staging.Basis] that a reading by delta builds on: what was
+	// staged replaces what there was, Removed is taken out, and everything else of
+	// the type stays as it was. Empty: what was staged is everything. Only a
+	// complete reading can have it.
+	Since string
+	// Removed are the ids of the items that are gone, of a reading by delta. Ids
+	// that the backup does not hold are none of its concern.
+	Removed []string
 }
 
 // Settlement says what the backup holds of a type after a sync.
@@ -181,6 +200,9 @@ type Settlement struct {
 	Path string
 	// LastComplete is when the type was last read completely; zero if never.
 	LastComplete time.Time
+	// Basis names what the backup will hold of the type once it is committed; see
+	// [Staging.Basis].
+	Basis string
 }
 
 // CommitInfo is what a commit says about its sync.

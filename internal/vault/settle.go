@@ -28,6 +28,11 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 	result := port.Settlement{Outcome: reading.Outcome, Reason: reading.Reason, Path: t.ID}
 	complete := reading.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED ||
 		reading.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED
+	if complete && reading.Since != "" {
+		if err := s.overlay(t, staged, reading); err != nil {
+			return port.Settlement{}, err
+		}
+	}
 	if complete && s.collapsed(t, staged, reading) {
 		complete = false
 		result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE
@@ -50,7 +55,7 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 		if staged.tree != staged.treeBefore {
 			result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED
 		}
-		result.LastComplete = reading.Time
+		result.LastComplete, result.Basis = reading.Time, s.vault.basis(staged.tree)
 		s.notes.LastComplete[t.ID] = reading.Time
 	}
 	s.coverage.settle(t, result, reading, !staged.tree.IsZero())

@@ -23,6 +23,7 @@ func (r *reading) complete(p place, id, key string, e entry) error {
 func (r *reading) assemble(p place, key string, e entry) (entry, error) {
 	if r.t.Detail == nil {
 		members, err := r.children(r.ctx, p, key, e.odataType, r.t.Children)
+		r.trail.children(key, members)
 		if err != nil {
 			return entry{}, err
 		}

@@ -41,6 +41,8 @@ type reading struct {
 
 	sinkMu sync.Mutex
 	sink   func(port.Item) error
+	// trail notes what the next reading has to know; nil for most types.
+	trail *trail
 
 	mu      sync.Mutex
 	seen    map[uint64]uint64
@@ -67,10 +69,17 @@ type reading struct {
 // Identities are told apart with ==: two readings share a token when they were
 // given the same pointer.
 func (s *session) Read(ctx context.Context, configurationType *catalog.Type, identity port.Identity, sink func(port.Item) error) error {
+	r, end := s.newReading(ctx, configurationType, identity, sink)
+	defer end()
+	return r.all()
+}
+
+// newReading returns a reading that has not begun, and what frees it.
+func (s *session) newReading(
+	ctx context.Context, configurationType *catalog.Type, identity port.Identity, sink func(port.Item) error,
+) (*reading, func()) {
 	readCtx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	stop := context.AfterFunc(s.ctx, func() { cancel(context.Canceled) })
-	defer stop()
 	r := &reading{
 		session:    s,
 		t:          configurationType,
@@ -83,9 +92,17 @@ func (s *session) Read(ctx context.Context, configurationType *catalog.Type, ide
 		sink:       sink,
 		seen:       make(map[uint64]uint64),
 	}
+	return r, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// all reads everything, and returns when nothing is in flight.
+func (r *reading) all() error {
 	_ = r.note(r.run())
 	_ = r.items.Wait() // its functions return nothing: see note
-	if err := context.Cause(readCtx); err != nil {
+	if err := context.Cause(r.ctx); err != nil {
 		return err
 	}
 	return r.verdict()
@@ -235,6 +252,7 @@ func (r *reading) give(id, name string, raw []byte) error {
 		r.cancel(err)
 		return err
 	}
+	r.trail.given(id)
 	r.session.items.Add(1)
 	return nil
 }

@@ -1,0 +1,61 @@
+package vault
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/go-git/go-git/v5/plumbing"
+
+	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/port"
+)
+
+// Basis implements [port.Staging].
+func (s *staging) Basis(t *catalog.Type) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pack == nil || s.closed {
+		return "", errDone
+	}
+	staged, err := s.typeOf(t)
+	if err != nil {
+		return "", err
+	}
+	return s.vault.basis(staged.treeBefore), nil
+}
+
+// basis names a folder, and the key of the fingerprints in it.
+func (v *Vault) basis(tree plumbing.Hash) string {
+	if tree.IsZero() {
+		return ""
+	}
+	key := sha256.Sum256(v.config.FingerprintKey)
+	return tree.String() + ":" + hex.EncodeToString(key[:4])
+}
+
+// overlay makes what was staged by delta into everything: it takes over what the
+// last commit has, but for what was removed. It refuses a reading that builds on
+// something else: what is taken over would then not be what the tenant has.
+func (s *staging) overlay(t *catalog.Type, staged *stagedType, reading port.Reading) error {
+	if basis := s.vault.basis(staged.treeBefore); basis == "" || basis != reading.Since {
+		return fmt.Errorf("the reading of %s by delta builds on another backup than this one", t.ID)
+	}
+	known, err := s.known(staged)
+	if err != nil {
+		return err
+	}
+	removed := make(map[string]bool, len(reading.Removed))
+	for _, id := range reading.Removed {
+		removed[SafeName(id)+fileEnding] = true
+	}
+	for name, blob := range staged.before {
+		if _, ok := staged.staged[name]; ok || removed[name] {
+			continue
+		}
+		item := known[name]
+		item.blob = blob
+		staged.staged[name] = item
+	}
+	return nil
+}
