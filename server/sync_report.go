@@ -22,6 +22,8 @@ func (v *textView) end(sync *understudyv1.Sync) error {
 	r.identities()
 	r.left()
 	r.others()
+	r.filtered()
+	r.dominant()
 	r.backup()
 	r.next()
 	_, err := io.WriteString(v.out, r.b.String())
