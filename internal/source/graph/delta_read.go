@@ -115,7 +115,7 @@ func (d *deltaReading) compareChildren() error {
 	}
 	slices.Sort(ids)
 	return d.each(ids, func(ctx context.Context, id string) error {
-		members, err := d.reading.children(ctx, d.place(id), id, "", d.trail.uncovered)
+		members, err := d.children(ctx, d.place(id), id, "", d.trail.uncovered)
 		if isMissing(err) {
 			d.lock.Lock()
 			defer d.lock.Unlock()
@@ -191,7 +191,7 @@ func (d *deltaReading) item(ctx context.Context, id string) (port.Item, error) {
 	if e.id != id {
 		return port.Item{}, invalid(c.operation, "the answer is another item than the one that was asked for")
 	}
-	members, err := d.reading.children(ctx, p, e.id, e.odataType, d.t.Children)
+	members, err := d.children(ctx, p, e.id, e.odataType, d.t.Children)
 	if err != nil {
 		return port.Item{}, err
 	}

@@ -1,0 +1,151 @@
+// Package cursor keeps on the disk where the readings of one tenant left off.
+//
+// In: a record per configuration type, which can hold links that give access to the
+// tenant's changes. Out: the same record, or nothing. A file per type,
+// `<directory>/<workload>__<type>`, encrypted with the service's key and readable by
+// its owner only. A record that was damaged, moved to another type, or made with
+// another key is none: the type is read in full.
+package cursor
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/crypto/nacl/secretbox"
+
+	"understudy.internal/internal/port"
+)
+
+// Config says where records are kept. All fields but the logger are required.
+type Config struct {
+	// Directory is the tenant's own; it is made with the first record.
+	Directory string
+	// Tenant is `tenants/{tenant}`: a record of another one is not used.
+	Tenant string
+	// Key encrypts the records.
+	Key [32]byte
+	// Logger is told of records that cannot be used.
+	Logger *slog.Logger
+}
+
+// Store keeps records. It implements [port.Cursors].
+type Store struct {
+	config Config
+	logger *slog.Logger
+}
+
+var _ port.Cursors = (*Store)(nil)
+
+// New returns a store. It touches nothing on the disk.
+func New(config Config) (*Store, error) {
+	if config.Directory == "" || config.Tenant == "" || config.Key == [32]byte{} {
+		return nil, errors.New("a store of cursors needs a directory, a tenant and a key")
+	}
+	s := &Store{config: config, logger: config.Logger}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	return s, nil
+}
+
+// magic begins a file: the form, then the id of the key.
+const magic = "understudy-cursor-1:"
+
+const nonceSize = 24
+
+func (s *Store) path(configurationType string) string {
+	return filepath.Join(s.config.Directory, strings.ReplaceAll(configurationType, "/", "__"))
+}
+
+func (s *Store) head() string {
+	sum := sha256.Sum256(s.config.Key[:])
+	return magic + hex.EncodeToString(sum[:4]) + "\n"
+}
+
+// owner begins the plain text of a record, so that one that was moved is not used.
+func (s *Store) owner(configurationType string) string {
+	return s.config.Tenant + "\n" + configurationType + "\n"
+}
+
+// Load implements [port.Cursors].
+func (s *Store) Load(configurationType string) []byte {
+	content, err := os.ReadFile(s.path(configurationType))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var record []byte
+	if err == nil {
+		record, err = s.open(configurationType, content)
+	}
+	if err != nil {
+		s.logger.Warn("where a reading left off cannot be read: the configuration type is read in full",
+			"configuration_type", configurationType, "error", err)
+		return nil
+	}
+	return record
+}
+
+func (s *Store) open(configurationType string, content []byte) ([]byte, error) {
+	sealed, ours := strings.CutPrefix(string(content), s.head())
+	if !ours || len(sealed) < nonceSize {
+		return nil, errors.New("it has another form or key")
+	}
+	nonce := [nonceSize]byte([]byte(sealed[:nonceSize]))
+	plain, ok := secretbox.Open(nil, []byte(sealed[nonceSize:]), &nonce, &s.config.Key)
+	if !ok {
+		return nil, errors.New("it is damaged")
+	}
+	record, ours := strings.CutPrefix(string(plain), s.owner(configurationType))
+	if !ours {
+		return nil, errors.New("it is of another tenant or configuration type")
+	}
+	return []byte(record), nil
+}
+
+// Save implements [port.Cursors].
+func (s *Store) Save(configurationType string, record []byte) error {
+	var nonce [nonceSize]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return fmt.Errorf("making a nonce: %w", err)
+	}
+	plain := append([]byte(s.owner(configurationType)), record...)
+	content := secretbox.Seal(append([]byte(s.head()), nonce[:]...), plain, &nonce, &s.config.Key)
+	if err := writeDurably(s.path(configurationType), content); err != nil {
+		return &port.StorageError{Err: err}
+	}
+	return nil
+}
+
+// writeDurably writes a file with mode 0600 so that it has its whole content or the
+// one before, also after a power cut.
+func writeDurably(path string, content []byte) error {
+	directory := filepath.Dir(path)
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(directory, ".tmp-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	folder, err := os.Open(directory)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
