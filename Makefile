@@ -39,6 +39,16 @@ bench: $(TOOLS)/benchstat ## Runs the benchmarks; each reports a ratio to a floo
 	$(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),3x) -count $(or $(COUNT),1) ./... | tee bin/bench.txt
 	@$(TOOLS)/benchstat bin/bench.txt
 
+.PHONY: bench-peer
+bench-peer: ## Measures a sync beside a reader that asks one request at a time, and prints the ratio.
+	@$(GO) test -run '^$$' -bench '^BenchmarkPeer$$' -benchtime $(or $(BENCHTIME),3x) ./server | tee /dev/stderr | \
+		awk '/^BenchmarkPeer/ { for (i = 2; i < NF; i++) if ($$(i + 1) == "x-faster-than-peer") ratio = $$i } \
+			END { if (!ratio) exit 1; printf "\nA sync takes 1/%.0f of the time of a serial reader.\n", ratio }'
+
+.PHONY: bench-large
+bench-large: ## Measures syncs of 10,000, 100,000 and 1,000,000 items (half an hour): see docs/benchmarks.md.
+	UNDERSTUDY_BENCH_ITEMS=$(or $(ITEMS),"10000,100000,1000000") $(GO) test -run '^$$' -bench '^BenchmarkLargeSync$$' -benchtime 1x -timeout 2h ./server
+
 .PHONY: generate
 generate: $(BUF) $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Generates gen/ from proto/, and the pages made from data.
 	$(BUF) generate

@@ -45,7 +45,7 @@ type process struct {
 var servingAt = regexp.MustCompile(`msg=serving address=(\S+)`)
 
 // startServer starts the program and waits until health says SERVING.
-func startServer(ctx context.Context, t *testing.T, configFile string) *process {
+func startServer(ctx context.Context, t testing.TB, configFile string) *process {
 	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
@@ -134,26 +134,12 @@ func TestKilledServer(t *testing.T) {
 	const kills = 8
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
 	defer cancel()
-	sim, err := simulator.New(simulator.Config{Directory: t.TempDir(), Seed: 1, Items: 3, Latency: 20 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sim.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	defer sim.Close()
-	l := &lab{labConfig: labConfig{Folder: t.TempDir(), GRPC: "127.0.0.1:0", SignInTimeout: time.Second, Types: harnessTypes}, simulator: sim}
-	if err := os.WriteFile(filepath.Join(l.Folder, "ca.pem"), sim.CAPEM(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.writeFiles(); err != nil {
-		t.Fatal(err)
-	}
+	l := newProcessLab(ctx, t, simulator.Config{Seed: 1, Items: 3, Latency: 20 * time.Millisecond}, harnessTypes)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range kills {
-		if err := sim.ChangeItem(groups, i%3); err != nil {
+		if err := l.simulator.ChangeItem(groups, i%3); err != nil {
 			t.Fatal(err)
 		}
 		killOnce(ctx, t, l, random.IntN(16))
