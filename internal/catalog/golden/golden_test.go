@@ -96,6 +96,7 @@ func runType(t *testing.T, configurationType *catalog.Type, f *fixture, server *
 	tree := folder(t, directory, snapshot.GetCommit(), configurationType)
 	compareGolden(t, configurationType, tree)
 	checkRules(t, configurationType, items)
+	checkSecrets(t, tree)
 
 	secondTenant := server.open(configurationType.ID+" second", f.second(t))
 	again := read(t, configurationType, listener, configurationType.ID+" second")
