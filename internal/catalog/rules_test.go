@@ -126,7 +126,9 @@ func TestKnownSecretsAreMarked(t *testing.T) {
 		"entra/applications":                              {"passwordCredentials/*/hint", "keyCredentials/*/key"},
 		"entra/service-principals":                        {"passwordCredentials/*/hint"},
 		"entra/identity-providers":                        {"clientSecret"},
-		"entra/trust-framework-key-sets":                  {"keys/*/k", "keys/*/d"},
+		"entra/trust-framework-key-sets":                  {"keys/*/k", "keys/*/d", "keys_v2/*/k", "keys_v2/*/d"},
+		"entra/fraud-protection-providers":                {"privateKey", "serverToken"},
+		"entra/web-application-firewall-providers":        {"apiToken", "accessToken", "clientSecret", "clientToken"},
 		"intune/device-configurations":                    {"omaSettings/*/secretReferenceValueId", "**/preSharedKey"},
 		"intune/apple-push-certificate":                   {"certificate"},
 		"intune/vpp-tokens":                               {"token"},
@@ -135,7 +137,7 @@ func TestKnownSecretsAreMarked(t *testing.T) {
 		"intune/esim-activation-code-pools":               {"activationCodes/*/matchingIdentifier"},
 		"intune/sideloading-keys":                         {"value"},
 		"teams/workforce-integrations":                    {"encryption/secret"},
-		"global-secure-access/branches":                   {"deviceLinks/*/tunnelConfiguration/preSharedKey"},
+		"global-secure-access/branches":                   {"deviceLinks/*/tunnelConfiguration/preSharedKey", "deviceLinks/*/tunnelConfiguration/zoneRedundancyPreSharedKey"},
 		"windows-365/network-connections":                 {"adDomainPassword"},
 	} {
 		entry, ok := c.Get(id)
