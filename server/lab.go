@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"understudy.internal/internal/simulator"
+	"understudy.internal/internal/tenant"
 )
 
 // lab is a simulated tenant with the service beside it, in one process, on
@@ -45,8 +47,11 @@ type labConfig struct {
 	Requests string
 	// Hostile adds items with hostile names and ids.
 	Hostile bool
-	// Types are the configuration types that are synced; all when empty.
-	Types []string
+	// Types are the configuration types that are synced; all when empty. Exclude and
+	// Filters are those of a tenant's definition.
+	Types   []string
+	Exclude []string
+	Filters tenant.Filters
 	// Marker is in everything that the simulated tenant keeps secret.
 	Marker string
 	Logger *slog.Logger
@@ -137,17 +142,38 @@ func (l *lab) writeFiles() error {
 	if err != nil {
 		return fmt.Errorf("writing the lab's files: %w", err)
 	}
+	selection, err := l.selection()
+	if err != nil {
+		return fmt.Errorf("writing the lab's configuration: %w", err)
+	}
 	content := fmt.Sprintf(labConfiguration, l.GRPC, filepath.Join(l.Folder, "data"), l.simulator.URL(),
-		account.DirectoryID, account.ClientID, account.Username, l.SignInTimeout, l.types(), l.requests())
+		account.DirectoryID, account.ClientID, account.Username, l.SignInTimeout, selection, l.requests())
 	return os.WriteFile(l.configFile(), []byte(content), 0o600)
 }
 
-// types is the value of configuration_types: JSON is YAML.
-func (l *lab) types() string {
-	if len(l.Types) == 0 {
-		return `["*"]`
+// selection is what the definitions of the tenants select, a line for each key that
+// is set: JSON is YAML.
+func (l *lab) selection() (string, error) {
+	var lines strings.Builder
+	for _, key := range []struct {
+		name  string
+		set   bool
+		value any
+	}{
+		{"configuration_types", len(l.Types) > 0, l.Types},
+		{"exclude", len(l.Exclude) > 0, l.Exclude},
+		{"filters", len(l.Filters) > 0, l.Filters},
+	} {
+		if !key.set {
+			continue
+		}
+		value, err := json.Marshal(key.value)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&lines, "    %s: %s\n", key.name, value)
 	}
-	return `["` + strings.Join(l.Types, `", "`) + `"]`
+	return lines.String(), nil
 }
 
 // requests is the value of limits.requests.
@@ -175,8 +201,7 @@ tenants:
     display_name: Contoso
     directory_id: %[4]s
     cloud: lab
-    configuration_types: %[8]s
-    service_principal:
+%[8]s    service_principal:
       client_id: %[5]s
       client_secret: {file: client-secret}
     user:
@@ -188,8 +213,7 @@ tenants:
     display_name: Fabrikam
     directory_id: %[4]s
     cloud: lab
-    configuration_types: %[8]s
-    service_principal:
+%[8]s    service_principal:
       client_id: %[5]s
       client_secret: {file: client-secret}
     user:
