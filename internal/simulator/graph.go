@@ -163,10 +163,14 @@ func (s *Simulator) permitted(q *request, p place, m *missing, f fault) answer {
 		return failed(http.StatusNotFound, "ResourceNotFound", "The item has no such object.")
 	}
 	v := s.view(query)
-	if p.node.kind == collection {
+	switch p.node.kind {
+	case collection:
 		return s.list(q, p, query, v, f)
+	case deltaFunction:
+		return s.delta(q, query, v, f)
+	default:
+		return s.one(p, v)
 	}
-	return s.one(p, v)
 }
 
 func (s *Simulator) view(query url.Values) *view {

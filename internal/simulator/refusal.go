@@ -53,6 +53,8 @@ type fault struct {
 	pages      bool   // small pages, so that there is a second one
 	missing    bool   // the list ends after its first page
 	deep       bool   // lists below an item may be cut or end, too
+	// deltaExpired says that delta links are stale.
+	deltaExpired bool
 }
 
 func (f fault) refusal(marker string) answer {

@@ -162,6 +162,7 @@ func graphScenarios() []scenarioDefinition {
 		{name: "next-link-loop", description: "The next page of a list is the page itself.", options: where, graph: func(f *fault, _ *Scenario) { f.nextLink = "loop" }},
 		{name: "foreign-next-link", description: "The next page of a list is on another host.", options: where, graph: func(f *fault, _ *Scenario) { f.nextLink = "foreign" }},
 		{name: "page-fails", description: "The second page of a list is refused with a status; 500.", options: status, graph: refuse(http.StatusInternalServerError)},
+		{name: "delta-expired", description: "Delta links are stale: Graph answers 410 and asks for a full synchronization.", options: where, graph: func(f *fault, _ *Scenario) { f.deltaExpired = true }},
 		{name: "page-missing", description: "Lists end after the first page, as if there were no more; as list-collapsed.", options: where, graph: func(f *fault, _ *Scenario) { f.missing = true }},
 	}
 }

@@ -89,6 +89,7 @@ type Simulator struct {
 	turn   atomic.Uint64
 	active atomic.Pointer[[]*active]
 	data   data
+	deltas deltas
 	mu     sync.Mutex
 	state
 }

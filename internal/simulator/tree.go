@@ -119,6 +119,7 @@ func newTree(version string, endpoints []facts.Endpoint, directoryID string) *no
 	root.know("/organization", directoryID)
 	root.know("/sites", "root")
 	root.know("/onpremisespublishingprofiles", "applicationProxy", "authentication", "provisioning")
+	root.addDeltas()
 	root.finish(nil, map[*node]bool{})
 	return root
 }
