@@ -33,9 +33,7 @@ func (r *run) probed(t *catalog.Type) bool {
 	switch {
 	case r.tenant.Knowledge == nil, r.tenant.Digester == nil, r.spec.GetDryRun(), len(t.Probe) == 0:
 		return false
-	case r.plan.policy == understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_SERVICE_PRINCIPAL_ONLY:
-		return false
-	case r.plan.reader(t) != understudyv1.Identity_IDENTITY_USER:
+	case r.plan.reader(t) != understudyv1.Identity_IDENTITY_USER: // the policy may exclude it
 		return false
 	}
 	if state, _ := r.servicePrincipal.current(); state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
