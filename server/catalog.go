@@ -16,6 +16,7 @@ import (
 // catalogCommand prints the configuration types.
 type catalogCommand struct {
 	Types    []string `placeholder:"PATTERN" default:"*" help:"Only these: an id, intune/* for a workload, or * for all (the default). Repeat it, or separate with commas."`
+	Exclude  []string `placeholder:"PATTERN" help:"But not these, as with exclude in a tenant's definition."`
 	Identity string   `enum:"all,service-principal,user" default:"all" help:"Only what this identity reads: service-principal or user."`
 	JSON     bool     `xor:"form" name:"json" help:"Print JSON."`
 
@@ -34,6 +35,7 @@ Examples:
   understudy catalog --identity user
   understudy catalog --types 'intune/*,entra/groups' --json
   understudy catalog --permissions
+  understudy catalog --permissions --exclude 'print/*,entra/groups'
   understudy catalog --permissions --identity service-principal
   understudy catalog --powershell > permissions.ps1`
 }
@@ -47,11 +49,7 @@ func (c *catalogCommand) Run(std streams) error {
 	if c.Coverage {
 		return coverage.Write(std.out, all)
 	}
-	types, err := all.Select(c.Types)
-	var unknown *catalog.UnknownPatternError
-	if errors.As(err, &unknown) {
-		return &exitError{code: exitUsage, message: tryInstead(unknown, "understudy catalog")}
-	}
+	types, err := c.selected(all)
 	if err != nil {
 		return err
 	}
@@ -68,6 +66,31 @@ func (c *catalogCommand) Run(std streams) error {
 		return err
 	}
 	_, err = fmt.Fprintf(std.out, "\n%d configuration types; catalog version %s.\n", len(types), all.Version())
+	return err
+}
+
+// selected returns the types that the flags select.
+func (c *catalogCommand) selected(all *catalog.Catalog) ([]*catalog.Type, error) {
+	left, err := all.Narrow(c.Exclude, nil)
+	if err != nil {
+		return nil, selectionError(err)
+	}
+	types, err := left.Select(c.Types)
+	return types, selectionError(err)
+}
+
+// selectionError makes what is wrong with the flags an error of usage.
+func selectionError(err error) error {
+	var (
+		unknown  *catalog.UnknownPatternError
+		excluded *catalog.ExcludedError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return &exitError{code: exitUsage, message: tryInstead(unknown, "understudy catalog")}
+	case errors.As(err, &excluded):
+		return &exitError{code: exitUsage, message: excluded.Error() + " by --exclude, and named by --types: nothing of it is left."}
+	}
 	return err
 }
 
@@ -120,7 +143,7 @@ func (c *catalogCommand) writePermissions(w io.Writer, types []*catalog.Type) er
 	list("Application permissions, for the service principal", application)
 	list("Delegated permissions, for the user, who reads only what the service principal cannot", delegated)
 	b.WriteString("\nUnderstudy only reads. Where a permission can write, Microsoft documents none that can less;\n" +
-		"to do without it, leave the types that it is for out of configuration_types.\n")
+		"to do without it, name the types that it is for in the exclude of the tenant's definition.\n")
 	return writeColumns(w, b.String())
 }
 

@@ -65,8 +65,15 @@ Delegated permissions, for the user, who reads only what the service principal c
   PrintSettings.Read.All
 
 Understudy only reads. Where a permission can write, Microsoft documents none that can less;
-to do without it, leave the types that it is for out of configuration_types.
+to do without it, name the types that it is for in the exclude of the tenant's definition.
 `,
+		},
+		{
+			"without what is excluded",
+			[]string{"--types", "print/*", "--exclude", "print/alert-settings,print/connectors", "--exclude", "print/services,print/task-definitions"},
+			"ID              READ BY  PERMISSIONS             SOURCE\n" +
+				"print/settings  user     PrintSettings.Read.All  GET /v1.0/print/settings\n" +
+				"\n1 configuration types; catalog version VERSION.\n",
 		},
 		{
 			"permissions of one identity",
@@ -136,6 +143,11 @@ func TestCatalogUsage(t *testing.T) {
 		stderr string
 	}{
 		{[]string{"--types", "prnt/*"}, "understudy: \"prnt/*\" names no configuration type; did you mean print/*? Try: understudy catalog\n"},
+		{[]string{"--exclude", "prnt/*"}, "understudy: \"prnt/*\" names no configuration type; did you mean print/*? Try: understudy catalog\n"},
+		{
+			[]string{"--types", "print/settings", "--exclude", "print/*"},
+			"understudy: \"print/settings\" is excluded by --exclude, and named by --types: nothing of it is left.\n",
+		},
 		{[]string{"--identity", "nobody"}, "understudy: --identity must be one of \"all\",\"service-principal\",\"user\" but got \"nobody\". Try: understudy --help\n"},
 		{[]string{"--json", "--powershell"}, "understudy: --json and --powershell can't be used together. Try: understudy --help\n"},
 	} {
