@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -166,6 +167,14 @@ func (s *Simulator) missingPermission(kind, permission string) bool {
 		}
 	}
 	return false
+}
+
+// letsIn says whether an application may read what is documented for users only.
+func (s *Simulator) letsIn(q *request) bool {
+	list := s.active.Load()
+	return list != nil && slices.ContainsFunc(*list, func(a *active) bool {
+		return a.Name == applicationLetIn && a.concerns(q)
+	})
 }
 
 // granted says whether an identity has all of some permissions.

@@ -42,6 +42,49 @@ func TestEveryTypeIsRead(t *testing.T) {
 	t.Logf("%d items of %d types, %d requests", total, len(types(t)), x.Stats().HTTP)
 }
 
+// TestApplicationLetIn reads with both identities what is documented for users only:
+// the content is the same, unless a scenario says otherwise.
+func TestApplicationLetIn(t *testing.T) {
+	t.Parallel()
+	x := start(t, simulator.Config{Seed: 7})
+	r := x.reader()
+	letIn := simulator.Scenario{Name: "application-let-in", Path: "/agreements"}
+	terms, settings := typeOf(t, "entra/terms-of-use"), typeOf(t, "print/settings")
+	read := func(entry *catalog.Type, identity *bearer, scenarios ...simulator.Scenario) (int, *port.ReadError) {
+		t.Helper()
+		if err := x.SetScenarios(scenarios...); err != nil {
+			t.Fatal(err)
+		}
+		items, err := r.read(t.Context(), entry, identity)
+		var readError *port.ReadError
+		if err != nil && !errors.As(err, &readError) {
+			t.Fatal(err)
+		}
+		return len(items), readError
+	}
+	all, err := read(terms, r.user)
+	if err != nil || all == 0 {
+		t.Fatalf("the user reads %d items (%v)", all, err)
+	}
+	if got, err := read(terms, r.application, letIn); err != nil || got != all {
+		t.Errorf("let in, the application reads %d items (%v), want %d", got, err, all)
+	}
+	if _, err := read(settings, r.application, letIn); err == nil || !err.NeedsUser {
+		t.Errorf("another path: %v, want that it needs the user", err)
+	}
+	short := simulator.Scenario{Name: "list-collapsed", Identity: "service-principal", Path: "/termsOfUse/agreements$"}
+	if got, err := read(terms, r.application, letIn, short); err != nil || got >= all {
+		t.Errorf("with a short list the application reads %d items (%v)", got, err)
+	}
+	missing := simulator.Scenario{Name: "permission-missing", Identity: "service-principal", Permission: "Agreement.Read.All"}
+	if _, err := read(terms, r.application, letIn, missing); err == nil || err.NeedsUser {
+		t.Errorf("without the role: %v, want that a permission is missing", err)
+	}
+	if _, err := read(terms, r.application); err == nil || !err.NeedsUser {
+		t.Errorf("not let in any more: %v", err)
+	}
+}
+
 // TestUserOnlyTypesRefuseTheServicePrincipal reads what only a user may with the
 // application's token, and the other way round.
 func TestUserOnlyTypesRefuseTheServicePrincipal(t *testing.T) {

@@ -146,7 +146,7 @@ func (s *Simulator) limited(q *request, p place, m *missing, f fault) answer {
 // permitted answers what is at a place, if the token allows it and the tenant has
 // it.
 func (s *Simulator) permitted(q *request, p place, m *missing, f fault) answer {
-	if a, refused := s.forbid(q.token, p.node.access); refused {
+	if a, refused := s.forbid(q, p.node.access); refused {
 		return a
 	}
 	if way := s.notAvailable(q, p); way.status != 0 {
@@ -183,19 +183,19 @@ func (s *Simulator) view(query url.Values) *view {
 }
 
 // forbid says whether a token lacks what a path needs. Both answers are Graph's.
-func (s *Simulator) forbid(token *claims, needed *access) (answer, bool) {
+func (s *Simulator) forbid(q *request, needed *access) (answer, bool) {
 	if needed == nil {
 		return answer{}, false
 	}
 	permissions := needed.delegated
-	if token.Kind == application {
+	if q.token.Kind == application && (needed.application != nil || !s.letsIn(q)) {
 		permissions = needed.application
 		if permissions == nil {
 			return failed(http.StatusForbidden, "Authorization_RequestDenied",
 				s.config.Marker+"RAW The request is not supported in application-only context."), true
 		}
 	}
-	if permissions == nil || !s.granted(token.Kind, permissions) {
+	if permissions == nil || !s.granted(q.token.Kind, permissions) {
 		return failed(http.StatusForbidden, "Authorization_RequestDenied",
 			s.config.Marker+"RAW Insufficient privileges to complete the operation."), true
 	}

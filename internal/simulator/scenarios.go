@@ -38,6 +38,7 @@ const (
 	revokedMidRun     = "revoked-mid-run"
 	permissionMissing = "permission-missing"
 	notAvailableName  = "not-available"
+	applicationLetIn  = "application-let-in"
 )
 
 const (
@@ -153,6 +154,11 @@ func graphScenarios() []scenarioDefinition {
 		},
 		{name: "type-fails", description: "Graph refuses with a status; 403.", options: status, graph: refuse(http.StatusForbidden)},
 		{name: permissionMissing, description: "A permission was not granted.", options: []string{"identity", "permission"}},
+		{
+			name:        applicationLetIn,
+			description: "The service principal may read what is documented for users only, by the application roles with the names of the delegated permissions.",
+			kind:        application, options: []string{"path"},
+		},
 		{
 			name: notAvailableName, description: "The tenant does not have what is at a path, as Graph says it there, or with a status.",
 			options: []string{"identity", "path", "status"},
