@@ -49,6 +49,7 @@ func check(t *Type, workload string) []string {
 	p.propertyPaths("volatile", t.Volatile)
 	p.propertyPaths("secrets", t.Secrets)
 	p.arrays(t.Arrays)
+	p.payloads(t.Payloads)
 	p.answers("not_available", t.NotAvailable)
 	return p.list
 }

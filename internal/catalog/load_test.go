@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"errors"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -58,6 +60,15 @@ func TestLoadRefusesMistakes(t *testing.T) {
 		"volatile twice":     {good + "  volatile: [a, a]\n", "twice", 1},
 		"secret":             {good + "  secrets: ['a*']\n", "asterisk", 1},
 		"array key":          {good + "  arrays: [{path: a, key: '*'}]\n", "one property", 1},
+		"payload":            {good + "  payloads: [{property: '**/b', extension: ps1}]\n", "names of letters", 1},
+		"payload, wildcard":  {good + "  payloads: [{property: 'a/*', extension: ps1}]\n", "a name last", 1},
+		"payload, dot":       {good + "  payloads: [{property: a.b, extension: ps1}]\n", "names of letters", 1},
+		"payload, long":      {good + "  payloads: [{property: " + strings.Repeat("a", 61) + ", extension: ps1}]\n", "longer", 1},
+		"payload, extension": {good + "  payloads: [{property: a, extension: exe}]\n", "must be one of", 1},
+		"payload, json":      {good + "  payloads: [{property: a, extension: json}]\n", "must be one of", 1},
+		"payload, file name": {good + "  payloads: [{property: a, extension: ps1, file_name: a/b}]\n", "no property name", 1},
+		"payload, when":      {good + "  payloads: [{property: a, extension: ps1, when: [x]}]\n", "#microsoft.graph", 1},
+		"payload twice":      {good + "  payloads: [{property: a, extension: ps1}, {property: A, extension: sh}]\n", "another rule", 1},
 		"answer, nothing":    {good + "  not_available: [{}]\n", "says nothing", 1},
 		"answer, ok":         {good + "  not_available: [{status: 200}]\n", "no error", 1},
 		"answer, forbidden":  {good + "  not_available: [{status: 403}]\n", "too little", 1},
@@ -122,6 +133,31 @@ func TestChildrenWithOneNameForDifferentItems(t *testing.T) {
 		_, err := load(fstest.MapFS{"entra.yaml": {Data: []byte(strings.ReplaceAll(two, "%s", other))}})
 		if (err == nil) != ok {
 			t.Errorf("second when %s: %v", other, err)
+		}
+	}
+}
+
+func TestPayloadsOfOnePropertyInDifferentObjects(t *testing.T) {
+	t.Parallel()
+	const two = good + "  payloads:\n" +
+		"    - {property: a/*/b, extension: xml, when: ['#microsoft.graph.x']}\n" +
+		"    - {property: a/*/b, extension: txt, when: ['%s']}\n"
+	for other, ok := range map[string]bool{"#microsoft.graph.y": true, "#microsoft.graph.x": false} {
+		_, err := load(fstest.MapFS{"entra.yaml": {Data: []byte(strings.ReplaceAll(two, "%s", other))}})
+		if (err == nil) != ok {
+			t.Errorf("second when %s: %v", other, err)
+		}
+	}
+}
+
+func TestPayloadExtensions(t *testing.T) {
+	t.Parallel()
+	if !slices.IsSorted(PayloadExtensions) || slices.Contains(PayloadExtensions, "json") || slices.Contains(PayloadExtensions, "age") {
+		t.Errorf("%q: sorted, and without what the vault uses itself", PayloadExtensions)
+	}
+	for _, extension := range PayloadExtensions {
+		if !regexp.MustCompile(`^[a-z0-9]{1,12}$`).MatchString(extension) {
+			t.Errorf("%q is no ending", extension)
 		}
 	}
 }

@@ -66,6 +66,8 @@ type Type struct {
 	Arrays []ArrayRule `yaml:"arrays"`
 	// Secrets lists properties of which only a keyed fingerprint is stored.
 	Secrets []string `yaml:"secrets"`
+	// Payloads lists properties that hold a file in base64.
+	Payloads []PayloadRule `yaml:"payloads"`
 	// NotAvailable lists answers that say that the tenant does not have the
 	// feature, beside those that hold for every type.
 	NotAvailable []Answer `yaml:"not_available"`
