@@ -1,0 +1,68 @@
+package golden
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/port"
+)
+
+// mutant is a type without one of its rules.
+type mutant struct {
+	catalog.Type
+	// without names the rule that is missing.
+	without string
+}
+
+// mutants returns a type without each of its rules for what is volatile and what
+// is a set, under ids of their own.
+func mutants(t *catalog.Type) []*mutant {
+	var all []*mutant
+	add := func(without string) *mutant {
+		m := &mutant{Type: *t, without: without}
+		m.ID = fmt.Sprintf("%s-%d", t.ID, len(all))
+		all = append(all, m)
+		return m
+	}
+	for i, path := range t.Volatile {
+		add("volatile: " + path).Volatile = slices.Delete(slices.Clone(t.Volatile), i, i+1)
+	}
+	for i, rule := range t.Arrays {
+		add("arrays: " + rule.Path).Arrays = slices.Delete(slices.Clone(t.Arrays), i, i+1)
+	}
+	return all
+}
+
+// checkMutants reports rules without which the second reading would not differ from
+// the first either: what is later does not touch what they are for, or another rule
+// covers it.
+func checkMutants(t *testing.T, configurationType *catalog.Type, first, second []port.Item) {
+	t.Helper()
+	all := mutants(configurationType)
+	if len(all) == 0 {
+		return
+	}
+	v, _ := newVault(t)
+	for night, items := range [][]port.Item{first, second} {
+		staging, err := v.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range all {
+			settlement := settle(t, staging, &m.Type, items, night+1)
+			if night == 1 && settlement.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED {
+				t.Errorf("%s: nothing in later needs the rule %s", fixtureFile(configurationType), m.without)
+			}
+		}
+		info := port.CommitInfo{Sync: "tenants/golden/syncs/mutants", Time: nightOf(night + 1), DryRun: night == 1}
+		if _, err := staging.Commit(t.Context(), info); err != nil {
+			t.Fatal(err)
+		}
+		if err := staging.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
