@@ -83,6 +83,7 @@ func (c *Catalog) filter(id, filter string) error {
 		return &FilterError{Type: id, Detail: problem}
 	}
 	t.TenantFilter = filter
+	t.Delta = nil // a delta query knows no such filter
 	if t.Filter == "" {
 		t.Filter = filter
 	} else {

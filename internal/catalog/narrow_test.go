@@ -70,6 +70,9 @@ func TestNarrowFilters(t *testing.T) {
 	all := whole(t)
 	before, _ := all.Get("entra/groups")
 	content := *before
+	if content.Delta == nil {
+		t.Fatal("the type has no delta function to lose")
+	}
 	narrow, err := all.Narrow([]string{"intune/*"}, map[string]string{
 		"entra/groups":                    "securityEnabled eq true",
 		"entra/role-assignment-schedules": "a eq 1 or b eq 2",
@@ -82,8 +85,8 @@ func TestNarrowFilters(t *testing.T) {
 		"entra/role-assignment-schedules": {"(assignmentType eq 'Assigned') and (a eq 1 or b eq 2)", "a eq 1 or b eq 2"},
 	} {
 		got, _ := narrow.Get(id)
-		if got.Filter != want[0] || got.TenantFilter != want[1] {
-			t.Errorf("%s: filter %q, of the tenant %q", id, got.Filter, got.TenantFilter)
+		if got.Filter != want[0] || got.TenantFilter != want[1] || got.Delta != nil {
+			t.Errorf("%s: filter %q, of the tenant %q, delta %v", id, got.Filter, got.TenantFilter, got.Delta)
 		}
 		selected, err := narrow.Select([]string{id})
 		if err != nil || selected[0] != got {
