@@ -9,6 +9,7 @@ import (
 	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/engine"
 	"understudy.internal/internal/identity"
+	"understudy.internal/internal/knowledge"
 	"understudy.internal/internal/port"
 	"understudy.internal/internal/source/graph"
 	"understudy.internal/internal/tenant"
@@ -88,9 +89,12 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 	if t.Source, err = b.source(); err != nil {
 		return nil, err
 	}
-	if t.Vault, err = b.vault(); err != nil {
+	backup, err := b.vault()
+	if err != nil {
 		return nil, err
 	}
+	t.Vault, t.Digester = backup, backup
+	t.Knowledge = knowledge.Open(b.inRepositories(".learned.json"), b.logger)
 	return t, nil
 }
 
@@ -128,10 +132,15 @@ func (b *tenantBuilder) source() (port.Source, error) {
 	})
 }
 
-func (b *tenantBuilder) vault() (port.Vault, error) {
+// inRepositories returns a path of the tenant's among the repositories.
+func (b *tenantBuilder) inRepositories(ending string) string {
+	return filepath.Join(b.cfg.DataDir, "repositories", b.definition.ID+ending)
+}
+
+func (b *tenantBuilder) vault() (*vault.Vault, error) {
 	own := b.definition.Repository
 	c := vault.Config{
-		Directory: filepath.Join(b.cfg.DataDir, "repositories", b.definition.ID+".git"), Branch: own.Branch,
+		Directory: b.inRepositories(".git"), Branch: own.Branch,
 		FingerprintKey: b.keys.fingerprint, Logger: b.logger,
 	}
 	if own.Remote != "" {
