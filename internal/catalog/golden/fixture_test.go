@@ -31,6 +31,8 @@ type fixture struct {
 	Answers  answers `json:"answers"`
 	Later    answers `json:"later"`
 	Constant string  `json:"constant"`
+	// AtMostOne says of array rules why no answer can have two elements to sort.
+	AtMostOne map[string]string `json:"at_most_one"`
 }
 
 func fixtureFile(t *catalog.Type) string {

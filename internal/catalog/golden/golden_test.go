@@ -98,7 +98,7 @@ func runType(t *testing.T, configurationType *catalog.Type, f *fixture, server *
 	secondTenant.check(t, file)
 	settlement, snapshot = backUp(t, v, configurationType, again, 2)
 	if settlement.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED && !snapshot.GetCreated() {
-		checkMutants(t, configurationType, items, again)
+		checkMutants(t, configurationType, f, items, again)
 		return
 	}
 	after := folder(t, directory, snapshot.GetCommit(), configurationType)
