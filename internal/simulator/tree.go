@@ -62,6 +62,7 @@ func additions() []addition {
 		{"v1.0", "/policies/featureRolloutPolicies/{id}/appliesTo", collection},
 		{"v1.0", "/agreements/{id}/file/localizations", collection},
 		{"v1.0", "/admin/configurationManagement/configurationMonitors/{id}/baseline", object},
+		{"beta", "/admin/windows/updates/tenantSettings/mdmAppSettings", collection},
 		{"beta", "/networkAccess/settings/enrichedAuditLogs", object},
 		{"beta", "/networkAccess/forwardingProfiles/{id}/policies", collection},
 		{"beta", "/deviceManagement/windowsAutopilotDeploymentProfiles/{id}/assignments", collection},
