@@ -23,22 +23,35 @@ const (
 // The same content gives the same bytes. Duplicate names, broken UTF-8 and anything
 // after the document are a [*port.ItemError]. It may be called at the same time.
 func (r *rules) canonical(document []byte) ([]byte, error) {
-	if len(document) > maxDocument {
-		return nil, &port.ItemError{Detail: fmt.Sprintf("it has more than %d bytes", maxDocument)}
+	d, err := r.document(document, wanted{})
+	return d.content, err
+}
+
+// document is canonical, with what else is wanted.
+func (r *rules) document(text []byte, want wanted) (d document, err error) {
+	if len(text) > maxDocument {
+		return d, &port.ItemError{Detail: fmt.Sprintf("it has more than %d bytes", maxDocument)}
 	}
 	e := encoders.get()
 	defer e.release()
-	e.document, e.rules = document, r
-	e.decoder.Reset(bytes.NewBuffer(document), jsontext.AllowDuplicateNames(true)) // sorted names show them
+	e.document, e.rules, e.stored = text, r, want.stored
+	e.decoder.Reset(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true)) // sorted names show them
 	root, err := e.decode(r.root, 0)
 	if err != nil {
-		return nil, itemError(err)
+		return d, itemError(err)
 	}
 	if _, err := e.decoder.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, &port.ItemError{Detail: "there is something after the document"}
+		return d, &port.ItemError{Detail: "there is something after the document"}
 	}
-	out := e.append(make([]byte, 0, len(document)*3/2+64), root, 0)
-	return append(out, '\n'), nil
+	d.content = append(e.append(make([]byte, 0, len(text)*3/2+64), root, 0), '\n')
+	d.hidden = e.hidden
+	if want.secrets && e.hidden > 0 {
+		d.secrets = e.reveal(root)
+	}
+	if want.payloads {
+		d.payloads = e.payloads(root)
+	}
+	return d, nil
 }
 
 // errDuplicateName says that an object has two members of one name.
@@ -64,6 +77,8 @@ type node struct {
 	raw []byte
 	// first and count say which of the encoder's members are the children.
 	first, count int
+	// plain is one more than the node that a fingerprint hides; 0: it is none.
+	plain int
 }
 
 // member is a child of an object or array.
@@ -86,6 +101,11 @@ type encoder struct {
 	open []member
 	// spare is text that does not stand in the document as it is stored.
 	spare []byte
+	// stored are fingerprints that are kept, see [wanted].
+	stored map[string]struct{}
+	// hidden counts fingerprints. While revealing, append writes what they hide.
+	hidden    int
+	revealing bool
 }
 
 var encoders = newFreeList(func() *encoder {
@@ -225,8 +245,9 @@ func (e *encoder) decodeMember(kind jsontext.Kind, at *place, depth int) (next m
 func (e *encoder) apply(value int, at *place) (int, error) {
 	switch n := e.nodes[value]; {
 	case at.action == fingerprint && !n.empty():
-		quoted, err := jsontext.AppendQuote(nil, e.rules.secret(e.append(nil, value, 0)))
-		return e.add(node{kind: '"', raw: quoted}), err
+		quoted, err := jsontext.AppendQuote(nil, e.rules.keptSecret(e.append(nil, value, 0), e.stored))
+		e.hidden++
+		return e.add(node{kind: '"', raw: quoted, plain: value + 1}), err
 	case at.action == order && n.kind == '[':
 		e.order(n, at.sortBy)
 	}
@@ -251,6 +272,9 @@ const indentation = "  "
 // append writes a value, as a person reads it.
 func (e *encoder) append(out []byte, value, level int) []byte {
 	n := e.nodes[value]
+	for e.revealing && n.plain > 0 {
+		n = e.nodes[n.plain-1]
+	}
 	if n.kind != '{' && n.kind != '[' {
 		return append(out, n.raw...)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -121,11 +122,11 @@ func (d *differ) files(before, after plumbing.Hash, path string, _ int) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names(old, now) {
-		a, hadIt := old[name]
-		b, hasIt := now[name]
-		hadIt, hasIt = hadIt && isItem(name, a.Mode), hasIt && isItem(name, b.Mode)
-		if (!hadIt && !hasIt) || (hadIt && hasIt && a.Hash == b.Hash) {
+	oldItems, nowItems := itemsIn(old), itemsIn(now)
+	for _, name := range names(oldItems, nowItems) {
+		a, hadIt := oldItems[name]
+		b, hasIt := nowItems[name]
+		if hadIt && hasIt && a.equal(b) {
 			continue
 		}
 		change := &understudyv1.ItemChange{Path: path + name}
@@ -147,6 +148,34 @@ func (d *differ) files(before, after plumbing.Hash, path string, _ int) error {
 		}
 	}
 	return nil
+}
+
+// itemFiles are an item and the files beside it.
+type itemFiles struct {
+	id    plumbing.Hash
+	sides []sideFile
+}
+
+func (f itemFiles) equal(other itemFiles) bool {
+	return f.id == other.id && slices.Equal(f.sides, other.sides)
+}
+
+// itemsIn returns the items in the folder of a type.
+func itemsIn(entries map[string]object.TreeEntry) map[string]itemFiles {
+	items := make(map[string]itemFiles, len(entries))
+	var others []treeEntry
+	for name, e := range entries {
+		if isItem(name, e.Mode) {
+			items[name] = itemFiles{id: e.Hash}
+		} else {
+			others = append(others, treeEntry{name: name, mode: modeOf(e.Mode), id: e.Hash})
+		}
+	}
+	sides, _ := splitSides(others, items)
+	for name, of := range sides {
+		items[name] = itemFiles{id: items[name].id, sides: of}
+	}
+	return items
 }
 
 func (d *differ) entries(id plumbing.Hash) (map[string]object.TreeEntry, error) {
@@ -172,8 +201,8 @@ func (d *differ) index(entries map[string]object.TreeEntry) (map[string]stagedIt
 	return indexOf(d.storage, entry.Hash)
 }
 
-// names returns the names in either folder, sorted.
-func names(a, b map[string]object.TreeEntry) []string {
+// names returns the names in either, sorted.
+func names[V any](a, b map[string]V) []string {
 	all := make(map[string]struct{}, len(a)+len(b))
 	for name := range a {
 		all[name] = struct{}{}

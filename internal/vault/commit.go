@@ -90,9 +90,7 @@ func decodeCommit(content []byte) (*object.Commit, error) {
 // not show must not travel to the remote with it.
 func (s *staging) dropUnused(pack *packWriter) (*packWriter, error) {
 	for _, staged := range s.types {
-		for _, item := range staged.staged { // a type that was not settled
-			s.unused = append(s.unused, item.blob)
-		}
+		s.leave(staged) // nothing, but for a type that was not settled
 	}
 	drop := map[plumbing.Hash]struct{}{}
 	for _, id := range s.unused {

@@ -1,9 +1,8 @@
 package vault
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -25,13 +24,20 @@ func (s *staging) Basis(t *catalog.Type) (string, error) {
 	return s.vault.basis(staged.treeBefore), nil
 }
 
-// basis names a folder, and the key of the fingerprints in it.
+// basis names a folder, the keys of the fingerprints in it, and to whom its secrets
+// are sealed: where one of them is another, every item is to be read again.
 func (v *Vault) basis(tree plumbing.Hash) string {
 	if tree.IsZero() {
 		return ""
 	}
-	key := sha256.Sum256(v.config.FingerprintKey)
-	return tree.String() + ":" + hex.EncodeToString(key[:4])
+	parts := []string{tree.String(), keyName(v.config.FingerprintKey)}
+	for _, key := range v.config.PreviousFingerprintKeys {
+		parts = append(parts, keyName(key))
+	}
+	if v.sealer != nil {
+		parts = append(parts, v.sealer.name())
+	}
+	return strings.Join(parts, ":")
 }
 
 // overlay makes what was staged by delta into everything: it takes over what the
@@ -54,7 +60,7 @@ func (s *staging) overlay(t *catalog.Type, staged *stagedType, reading port.Read
 			continue
 		}
 		item := known[name]
-		item.blob = blob
+		item.blob, item.sides = blob, staged.sidesBefore[name]
 		staged.staged[name] = item
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
 
 	"understudy.internal/internal/catalog"
 )
@@ -27,8 +26,11 @@ const (
 // one look-up per property, whatever the number of paths. They are not changed
 // after they are made.
 type rules struct {
-	key  []byte
-	root *place
+	key []byte
+	// previous are the keys before, whose fingerprints are kept where they are.
+	previous [][]byte
+	root     *place
+	payloads []payloadRule
 }
 
 // place is a state of the automaton: where a reader of the document is. Nil is the
@@ -90,7 +92,15 @@ func newRules(t *catalog.Type, key []byte) (*rules, error) {
 	for i := range c.patterns {
 		start = append(start, position{pattern: i})
 	}
-	return &rules{key: key, root: c.place(start, -1)}, nil
+	compiled := &rules{key: key, root: c.place(start, -1)}
+	for _, rule := range t.Payloads {
+		segments, err := catalog.ParsePropertyPath(rule.Property)
+		if err != nil {
+			return nil, err
+		}
+		compiled.payloads = append(compiled.payloads, payloadRule{segments, rule.When, rule.Extension, rule.FileName})
+	}
+	return compiled, nil
 }
 
 // compiler makes the automaton of a list of patterns.
@@ -189,9 +199,32 @@ const fingerprintPrefix = "hmac-sha256:"
 // secret returns what is stored in place of a secret: a keyed fingerprint of its
 // canonical bytes, so that a change shows and the value does not. The key is named
 // by the begin of its own hash, so that a rotation can be told from a change.
-func (r *rules) secret(canonical []byte) string {
-	mac := hmac.New(sha256.New, r.key)
+func (r *rules) secret(canonical []byte) string { return keyedHash(r.key, canonical) }
+
+// keptSecret is secret, or a fingerprint of the same value by a previous key where
+// that is stored.
+func (r *rules) keptSecret(canonical []byte, stored map[string]struct{}) string {
+	now := r.secret(canonical)
+	if _, ok := stored[now]; ok || len(stored) == 0 {
+		return now
+	}
+	for _, key := range r.previous {
+		before := keyedHash(key, canonical)
+		if _, ok := stored[before]; ok {
+			return before
+		}
+	}
+	return now
+}
+
+func keyedHash(key, canonical []byte) string {
+	mac := hmac.New(sha256.New, key)
 	mac.Write(canonical)
-	id := sha256.Sum256(r.key)
-	return strings.Join([]string{fingerprintPrefix + hex.EncodeToString(id[:4]), hex.EncodeToString(mac.Sum(nil))}, ":")
+	return fingerprintPrefix + keyName(key) + ":" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// keyName names a key without giving it away.
+func keyName(key []byte) string {
+	id := sha256.Sum256(key)
+	return hex.EncodeToString(id[:4])
 }

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -59,7 +60,7 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 		s.notes.LastComplete[t.ID] = reading.Time
 	}
 	s.coverage.settle(t, result, reading, !staged.tree.IsZero())
-	staged.before, staged.staged, staged.foreign = nil, nil, nil // the tree has what the commit needs
+	staged.before, staged.sidesBefore, staged.staged, staged.foreign = nil, nil, nil, nil // the tree has what the commit needs
 	return result, nil
 }
 
@@ -86,7 +87,7 @@ func (s *staging) update(staged *stagedType, result *port.Settlement) error {
 	merged := make(map[string]stagedItem, len(staged.before)+len(staged.staged))
 	for name, blob := range staged.before {
 		item := known[name]
-		item.blob = blob
+		item.blob, item.sides = blob, staged.sidesBefore[name]
 		merged[name] = item
 	}
 	for name, item := range staged.staged {
@@ -115,17 +116,25 @@ func (s *staging) known(staged *stagedType) (map[string]stagedItem, error) {
 // keep leaves the folder as it is. What was staged is not part of the commit.
 func (s *staging) keep(staged *stagedType, result *port.Settlement) {
 	result.Items = len(staged.before)
+	s.leave(staged)
+}
+
+// leave notes that nothing takes what was staged of a type.
+func (s *staging) leave(staged *stagedType) {
 	for _, item := range staged.staged {
 		s.unused = append(s.unused, item.blob)
+		for _, side := range item.sides {
+			s.unused = append(s.unused, side.id)
+		}
 	}
 }
 
-// count says whether a file is new or different.
+// count says whether an item is new or different: it, or a file beside it.
 func (t *stagedType) count(name string, item stagedItem, result *port.Settlement) {
 	switch before, ok := t.before[name]; {
 	case !ok:
 		result.Added++
-	case before != item.blob:
+	case before != item.blob || !slices.Equal(t.sidesBefore[name], item.sides):
 		result.Modified++
 	}
 }
@@ -134,6 +143,9 @@ func (t *stagedType) count(name string, item stagedItem, result *port.Settlement
 func (s *staging) writeFolder(staged *stagedType, items map[string]stagedItem) error {
 	for _, item := range staged.staged {
 		s.used[item.blob]++
+		for _, side := range item.sides {
+			s.used[side.id]++
+		}
 	}
 	names := sortedKeys(items)
 	index := encodeIndex(names, items)
@@ -153,11 +165,19 @@ func (s *staging) writeFolder(staged *stagedType, items map[string]stagedItem) e
 func folderEntries(index plumbing.Hash, names []string, items map[string]stagedItem, foreign []treeEntry) []treeEntry {
 	entries := make([]treeEntry, 0, len(items)+len(foreign)+1)
 	entries = append(entries, treeEntry{name: indexFile, mode: modeFile, id: index})
+	sides := map[string]struct{}{}
 	for _, name := range names {
-		entries = append(entries, treeEntry{name: name, mode: modeFile, id: items[name].blob})
+		item := items[name]
+		entries = append(entries, treeEntry{name: name, mode: modeFile, id: item.blob})
+		for _, side := range item.sides {
+			entries = append(entries, treeEntry{name: side.name, mode: modeFile, id: side.id})
+			sides[side.name] = struct{}{}
+		}
 	}
 	for _, entry := range foreign {
-		if _, ours := items[entry.name]; !ours && entry.name != indexFile {
+		_, item := items[entry.name]
+		_, side := sides[entry.name]
+		if !item && !side && entry.name != indexFile {
 			entries = append(entries, entry)
 		}
 	}

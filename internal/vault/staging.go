@@ -45,6 +45,8 @@ type staging struct {
 type stagedType struct {
 	// before are the items of the last commit: name → blob.
 	before map[string]plumbing.Hash
+	// sidesBefore are their side files, by the item's name.
+	sidesBefore map[string][]sideFile
 	// index is the index of the last commit, or zero.
 	index plumbing.Hash
 	// foreign are the entries of the folder that are not ours.
@@ -63,6 +65,8 @@ type stagedItem struct {
 	// line is what the index says, where that is known and the rest is not.
 	line []byte
 	blob plumbing.Hash
+	// sides are the files beside it, sorted.
+	sides []sideFile
 }
 
 // errDone says that a staging is used after its commit.
@@ -154,6 +158,7 @@ func (t *stagedType) read(storage *filesystem.Storage, id plumbing.Hash) error {
 			t.foreign = append(t.foreign, treeEntry{name: file.Name, mode: modeOf(file.Mode), id: file.Hash})
 		}
 	}
+	t.sidesBefore, t.foreign = splitSides(t.foreign, t.before)
 	return nil
 }
 
@@ -170,40 +175,58 @@ func (s *staging) Add(t *catalog.Type, item port.Item) error {
 	if err != nil {
 		return err
 	}
-	content, err := rules.canonical(item.JSON)
+	name := SafeName(item.ID) + fileEnding
+	content, sides, err := s.filesOf(t, rules, name, item.JSON)
 	if err != nil {
 		return err
 	}
 	staged := stagedItem{
 		id: item.ID, displayName: strings.ToValidUTF8(item.DisplayName, "\uFFFD"),
-		blob: objectID(plumbing.BlobObject, content),
+		blob: objectID(plumbing.BlobObject, content), sides: sidesOf(sides),
 	}
-	isNew, err := s.stage(t, SafeName(item.ID)+fileEnding, staged)
-	if err != nil || !isNew {
+	isNew, err := s.stage(t, name, staged, sides)
+	if err != nil {
 		return err
 	}
-	return s.store(staged.blob, content)
+	if isNew {
+		if err := s.store(staged.blob, content); err != nil {
+			return err
+		}
+	}
+	return s.storeSides(sides)
 }
 
-// stage notes an item, and says whether its content is to be stored.
-func (s *staging) stage(t *catalog.Type, name string, item stagedItem) (isNew bool, err error) {
+// stage notes an item, and says whether its content is to be stored. It takes from
+// the side files what is stored already.
+func (s *staging) stage(t *catalog.Type, name string, item stagedItem, sides []madeSide) (isNew bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pack == nil || s.closed {
-		return false, errDone
-	}
-	staged, err := s.typeOf(t)
+	staged, err := s.unsettled(t)
 	if err != nil {
 		return false, err
-	}
-	if staged.settled {
-		return false, fmt.Errorf("%s is settled already", t.ID)
 	}
 	if _, ok := staged.staged[name]; ok {
 		return false, &port.ItemError{Detail: "another item has the same id"}
 	}
 	staged.staged[name] = item
+	for i, side := range sides {
+		if s.pack.has(side.id) || slices.Contains(staged.sidesBefore[name], side.sideFile) {
+			sides[i].content = nil
+		}
+	}
 	return staged.before[name] != item.blob && !s.pack.has(item.blob), nil
+}
+
+// unsettled returns a type that items can be added to.
+func (s *staging) unsettled(t *catalog.Type) (*stagedType, error) {
+	if s.pack == nil || s.closed {
+		return nil, errDone
+	}
+	staged, err := s.typeOf(t)
+	if err == nil && staged.settled {
+		err = fmt.Errorf("%s is settled already", t.ID)
+	}
+	return staged, err
 }
 
 // store writes a file to the pack. After an error there can be no commit: the

@@ -27,6 +27,9 @@ type treeEntry struct {
 
 func (e treeEntry) isFolder() bool { return e.mode == modeFolder }
 
+// isFile says whether it is a file as this package writes them.
+func (e treeEntry) isFile() bool { return e.mode == modeFile || e.mode == modeOf(filemode.Deprecated) }
+
 // modeOf returns a mode as a tree spells it.
 func modeOf(mode filemode.FileMode) string { return strconv.FormatUint(uint64(mode), 8) }
 

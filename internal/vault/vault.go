@@ -48,6 +48,12 @@ type Config struct {
 	Remote *Remote
 	// FingerprintKey is the key of the fingerprints that stand for secrets.
 	FingerprintKey []byte
+	// PreviousFingerprintKeys are the keys before: a fingerprint by one of them stays
+	// while the secret does.
+	PreviousFingerprintKeys [][]byte
+	// Recipients are public keys of age. The secrets of an item are sealed to all of
+	// them in a file beside it; none: they are in no file.
+	Recipients []string
 	// CollapseWait is how long a collapsed list is not believed; 1 hour.
 	CollapseWait time.Duration
 	// AuthorName and AuthorEmail sign the commits.
@@ -59,6 +65,7 @@ type Config struct {
 type Vault struct {
 	config Config
 	remote *remote
+	sealer *sealer // nil: nothing is sealed
 	logger *slog.Logger
 	rules  sync.Map // *catalog.Type → *rules
 	// reading is held by those who read objects while no staging is theirs, so
@@ -93,6 +100,9 @@ func Open(config Config) (*Vault, error) {
 		v.logger = slog.New(slog.DiscardHandler)
 	}
 	var err error
+	if v.sealer, err = newSealer(config.Recipients, append([][]byte{config.FingerprintKey}, config.PreviousFingerprintKeys...)); err != nil {
+		return nil, err
+	}
 	v.remote, err = newRemote(config.Remote)
 	return v, err
 }
@@ -145,6 +155,7 @@ func (v *Vault) rulesOf(t *catalog.Type) (*rules, error) {
 	}
 	compiled, err := newRules(t, v.config.FingerprintKey)
 	if err == nil {
+		compiled.previous = v.config.PreviousFingerprintKeys
 		v.rules.Store(t, compiled)
 	}
 	return compiled, err
