@@ -142,6 +142,9 @@ func (c *catalogCommand) writePermissions(w io.Writer, types []*catalog.Type) er
 	fmt.Fprintf(&b, "The permissions of Microsoft Graph that %d configuration types need.\n", len(types))
 	list("Application permissions, for the service principal", application)
 	list("Delegated permissions, for the user, who reads only what the service principal cannot", delegated)
+	if spare := catalog.ProbePermissions(types); len(spare) > 0 {
+		list("Application permissions to grant if you like: with them it is tried whether the service principal can do without the user", spare)
+	}
 	b.WriteString("\nUnderstudy only reads. Where a permission can write, Microsoft documents none that can less;\n" +
 		"to do without it, name the types that it is for in the exclude of the tenant's definition.\n")
 	return writeColumns(w, b.String())

@@ -46,6 +46,9 @@ func TestCatalog(t *testing.T) {
     "servicePrincipal": [],
     "user": [
       "PrintSettings.Read.All"
+    ],
+    "probe": [
+      "PrintSettings.Read.All"
     ]
   }
 ]
@@ -61,6 +64,10 @@ Application permissions, for the service principal (1):
   PrintTaskDefinition.ReadWrite.All  can write; for print/task-definitions
 
 Delegated permissions, for the user, who reads only what the service principal cannot (1):
+
+  PrintSettings.Read.All
+
+Application permissions to grant if you like: with them it is tried whether the service principal can do without the user (1):
 
   PrintSettings.Read.All
 

@@ -42,6 +42,7 @@ type entryJSON struct {
 	ReadBy           string   `json:"readBy"`
 	ServicePrincipal []string `json:"servicePrincipal"`
 	User             []string `json:"user"`
+	Probe            []string `json:"probe,omitempty"`
 	Note             string   `json:"note,omitempty"`
 }
 
@@ -64,7 +65,7 @@ func WriteJSON(w io.Writer, types []*Type) error {
 			ID: t.ID, DisplayName: t.DisplayName, Workload: t.Workload(),
 			Source: "GET /" + t.Version + t.Path, Kind: t.Kind, Children: children, ReadBy: readBy,
 			ServicePrincipal: append([]string{}, t.ServicePrincipal...),
-			User:             append([]string{}, t.User...), Note: t.Note,
+			User:             append([]string{}, t.User...), Probe: t.Probe, Note: t.Note,
 		})
 	}
 	encoder := json.NewEncoder(w)
@@ -89,6 +90,22 @@ func Permissions(types []*Type) (application, delegated []string) {
 		}
 	}
 	return slices.Sorted(maps.Keys(applications)), slices.Sorted(maps.Keys(delegations))
+}
+
+// ProbePermissions returns the application permissions with which the service
+// principal may be able to read types that are documented for users only, sorted and
+// without repetition; without those that it needs anyway.
+func ProbePermissions(types []*Type) []string {
+	needed, _ := Permissions(types)
+	probed := make(map[string]bool)
+	for _, t := range types {
+		for _, permission := range t.Probe {
+			if !slices.Contains(needed, permission) {
+				probed[permission] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(probed))
 }
 
 // scriptHead and scriptTail frame the lists of WritePermissions. The application

@@ -22,7 +22,7 @@ func printed() []*Type {
 		},
 		{
 			ID: "print/settings", DisplayName: "Print > Settings", Version: "beta", Path: "/print/settings", Kind: Singleton,
-			User: []string{"PrintSettings.Read.All"}, Note: "Beta: <why>.",
+			User: []string{"PrintSettings.Read.All"}, Probe: []string{"Group.Read.All", "PrintSettings.Read.All"}, Note: "Beta: <why>.",
 		},
 	}
 }
@@ -43,6 +43,7 @@ func TestProto(t *testing.T) {
 			AccessRequirements: []*understudyv1.AccessRequirement{
 				{Identity: understudyv1.Identity_IDENTITY_USER, Permissions: []string{"PrintSettings.Read.All"}},
 			},
+			ProbePermissions: []string{"Group.Read.All", "PrintSettings.Read.All"},
 		},
 	}
 	got := []*understudyv1.ConfigurationType{types[0].Proto(), types[1].Proto()}
@@ -89,7 +90,8 @@ func TestWriteJSON(t *testing.T) {
 		{
 			"id": "print/settings", "displayName": "Print > Settings", "workload": "print", "source": "GET /beta/print/settings",
 			"kind": "singleton", "children": []any{}, "readBy": "user",
-			"servicePrincipal": []any{}, "user": []any{"PrintSettings.Read.All"}, "note": "Beta: <why>.",
+			"servicePrincipal": []any{}, "user": []any{"PrintSettings.Read.All"},
+			"probe": []any{"Group.Read.All", "PrintSettings.Read.All"}, "note": "Beta: <why>.",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -115,6 +117,9 @@ func TestWritePermissions(t *testing.T) {
 		if !strings.Contains(b.String(), part) {
 			t.Errorf("the script lacks %q:\n%s", part, b.String())
 		}
+	}
+	if diff := cmp.Diff([]string{"PrintSettings.Read.All"}, ProbePermissions(printed())); diff != "" {
+		t.Errorf("to grant for probes (-want +got):\n%s", diff)
 	}
 	application, delegated := Permissions(nil)
 	if len(application)+len(delegated) != 0 {
