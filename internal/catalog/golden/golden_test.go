@@ -81,7 +81,8 @@ func runType(t *testing.T, configurationType *catalog.Type, f *fixture, server *
 	firstTenant := server.open(configurationType.ID+" first", f.first())
 	items := read(t, configurationType, listener, configurationType.ID+" first")
 	firstTenant.check(t, file)
-	settlement, snapshot := backUp(t, v, configurationType, items, 1)
+	incomplete := mutants(configurationType)
+	settlement, snapshot := backUp(t, v, configurationType, items, 1, incomplete...)
 	if settlement.Outcome != understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED || !snapshot.GetCreated() {
 		t.Fatalf("the first sync: %v, commit made: %v", settlement.Outcome, snapshot.GetCreated())
 	}
@@ -98,7 +99,7 @@ func runType(t *testing.T, configurationType *catalog.Type, f *fixture, server *
 	secondTenant.check(t, file)
 	settlement, snapshot = backUp(t, v, configurationType, again, 2)
 	if settlement.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED && !snapshot.GetCreated() {
-		checkMutants(t, configurationType, f, items, again)
+		checkMutants(t, v, f, incomplete, again)
 		return
 	}
 	after := folder(t, directory, snapshot.GetCommit(), configurationType)
@@ -174,8 +175,9 @@ func newVault(t *testing.T) (v *vault.Vault, directory string) {
 	return v, directory
 }
 
-// backUp backs items up as the complete reading of a type, on a night.
-func backUp(t *testing.T, v *vault.Vault, configurationType *catalog.Type, items []port.Item, night int) (port.Settlement, *understudyv1.Snapshot) {
+// backUp backs items up as the complete reading of a type, on a night; and of its
+// mutants.
+func backUp(t *testing.T, v *vault.Vault, configurationType *catalog.Type, items []port.Item, night int, also ...*mutant) (port.Settlement, *understudyv1.Snapshot) {
 	t.Helper()
 	at := nightOf(night)
 	staging, err := v.Begin(t.Context())
@@ -188,6 +190,9 @@ func backUp(t *testing.T, v *vault.Vault, configurationType *catalog.Type, items
 		}
 	}()
 	settlement := settle(t, staging, configurationType, items, night)
+	for _, m := range also {
+		settle(t, staging, &m.Type, items, night)
+	}
 	snapshot, err := staging.Commit(t.Context(), port.CommitInfo{
 		Sync:   "tenants/golden/syncs/" + at.Format(time.DateOnly),
 		State:  understudyv1.SyncState_SYNC_STATE_SUCCEEDED,
