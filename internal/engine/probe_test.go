@@ -119,6 +119,7 @@ func TestProbe(t *testing.T) {
 					if !learns {
 						s.tenant.Knowledge = nil
 					}
+					s.user.signIn = after(time.Second, s.user.signIn) // one order of events
 					s.run()
 					log := s.sync(tt.spec)
 					s.ended()
