@@ -4,9 +4,11 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"pgregory.net/rapid"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
@@ -16,15 +18,23 @@ import (
 
 // model is what the commit rules say that the backup holds of a type.
 type model struct {
-	items map[string]string
+	items map[string]modelItem
 	// short is the list that is not believed, and since when.
 	short []string
 	since time.Time
 }
 
+// modelItem is what the backup holds of an item.
+type modelItem struct {
+	document string
+	// sealedFor is how many may read its secrets; 0: they are not sealed, or there are
+	// none.
+	sealedFor int
+}
+
 // sync applies a reading, as simply as the rules can be said, and returns how the
 // type ends.
-func (m *model) sync(outcome understudyv1.ConfigurationOutcome, read map[string]string, accept bool, at time.Time) understudyv1.ConfigurationOutcome {
+func (m *model) sync(outcome understudyv1.ConfigurationOutcome, read map[string]modelItem, accept bool, at time.Time) understudyv1.ConfigurationOutcome {
 	if outcome == complete && m.collapsed(read, accept, at) {
 		outcome = incomplete
 	} else if outcome == complete {
@@ -38,7 +48,7 @@ func (m *model) sync(outcome understudyv1.ConfigurationOutcome, read map[string]
 	return outcome
 }
 
-func (m *model) collapsed(read map[string]string, accept bool, at time.Time) bool {
+func (m *model) collapsed(read map[string]modelItem, accept bool, at time.Time) bool {
 	gone := 0
 	for id := range m.items {
 		if _, ok := read[id]; !ok {
@@ -61,21 +71,29 @@ func (m *model) collapsed(read map[string]string, accept bool, at time.Time) boo
 // Whatever a sequence of syncs reads, the backup is what the model says, and
 // nothing that was not complete ever removed anything.
 func TestCommitRulesModel(t *testing.T) {
-	types := []*catalog.Type{groups, apps, scripts}
+	types := []*catalog.Type{groups, apps, scripted}
 	outcomes := []understudyv1.ConfigurationOutcome{complete, complete, complete, incomplete, failed, notBackedUp, notAvailable}
 	n := 0
 	folder := t.TempDir()
+	readers := []*age.X25519Identity{newIdentity(t), newIdentity(t)}
 	rapid.Check(t, func(r *rapid.T) {
 		n++
-		v, err := Open(Config{Directory: filepath.Join(folder, string(rune('a'+n%26))+time.Now().Format("150405.000000000")), FingerprintKey: testKey})
-		if err != nil {
-			r.Fatal(err)
-		}
+		config := Config{Directory: filepath.Join(folder, string(rune('a'+n%26))+time.Now().Format("150405.000000000")), FingerprintKey: testKey}
+		seals := sealedFiles{readers: readers, files: map[string]sealedFile{}}
 		models := map[string]*model{}
 		at := night
 		commits := 0
 		for range rapid.IntRange(1, 5).Draw(r, "syncs") {
 			at = at.Add(time.Duration(rapid.SampledFrom([]int{1, 30, 59, 60, 61, 1440}).Draw(r, "minutes")) * time.Minute)
+			sealedFor := rapid.SampledFrom([]int{2, 2, 2, 1, 0}).Draw(r, "recipients")
+			config.Recipients = nil
+			for _, reader := range readers[:sealedFor] {
+				config.Recipients = append(config.Recipients, reader.Recipient().String())
+			}
+			v, err := Open(config)
+			if err != nil {
+				r.Fatal(err)
+			}
 			staging, err := v.Begin(t.Context())
 			if err != nil {
 				r.Fatal(err)
@@ -86,17 +104,24 @@ func TestCommitRulesModel(t *testing.T) {
 				}
 				m := models[configurationType.ID]
 				if m == nil {
-					m = &model{items: map[string]string{}}
+					m = &model{items: map[string]modelItem{}}
 					models[configurationType.ID] = m
 				}
 				before := maps.Clone(m.items)
 				read := drawItems(r, m)
+				for id, item := range read {
+					item.sealedFor = 0
+					if configurationType == scripted && strings.Contains(item.document, `"key"`) {
+						item.sealedFor = sealedFor
+					}
+					read[id] = item
+				}
 				reading := port.Reading{
 					Outcome: rapid.SampledFrom(outcomes).Draw(r, "outcome"), AcceptCollapse: rapid.IntRange(0, 5).Draw(r, "accept") == 0,
 					Identity: asServicePrincipal, Time: at,
 				}
-				for id, document := range read {
-					if err := staging.Add(configurationType, port.Item{ID: id, JSON: []byte(document)}); err != nil {
+				for id, item := range read {
+					if err := staging.Add(configurationType, port.Item{ID: id, JSON: []byte(item.document)}); err != nil {
 						r.Fatal(err)
 					}
 				}
@@ -117,7 +142,7 @@ func TestCommitRulesModel(t *testing.T) {
 			if err := staging.Close(); err != nil {
 				r.Fatal(err)
 			}
-			checkModel(r, v, models)
+			checkModel(r, v, models, seals)
 		}
 		if commits == 0 {
 			r.Fatal("the first sync made no commit")
@@ -126,8 +151,8 @@ func TestCommitRulesModel(t *testing.T) {
 }
 
 // drawItems draws a list that often resembles what the backup holds.
-func drawItems(r *rapid.T, m *model) map[string]string {
-	read := map[string]string{}
+func drawItems(r *rapid.T, m *model) map[string]modelItem {
+	read := map[string]modelItem{}
 	keepOneOf := rapid.SampledFrom([]int{1, 1, 1, 2, 20}).Draw(r, "keep one of")
 	for i, id := range slices.Sorted(maps.Keys(m.items)) {
 		if i%keepOneOf == 0 {
@@ -136,17 +161,19 @@ func drawItems(r *rapid.T, m *model) map[string]string {
 	}
 	for range rapid.IntRange(0, 6).Draw(r, "new") {
 		id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h", "A", "../x", "é", "CON"}).Draw(r, "id")
-		read[id] = rapid.SampledFrom([]string{`{}`, `{"v":1}`, `{"v":2}`}).Draw(r, "document")
+		read[id] = modelItem{document: rapid.SampledFrom([]string{
+			`{}`, `{"v":1}`, `{"v":2}`, `{"script":"aGk="}`, `{"script":"aGVsbG8K","key":"a"}`, `{"key":"a"}`, `{"v":1,"key":"a"}`, `{"key":"b"}`, `{"script":"?"}`,
+		}).Draw(r, "document")}
 	}
 	return read
 }
 
-func checkSettlement(r *rapid.T, got port.Settlement, want understudyv1.ConfigurationOutcome, before, after map[string]string) {
+func checkSettlement(r *rapid.T, got port.Settlement, want understudyv1.ConfigurationOutcome, before, after map[string]modelItem) {
 	added, modified, removed := 0, 0, 0
-	for id, document := range after {
+	for id, item := range after {
 		if old, ok := before[id]; !ok {
 			added++
-		} else if old != document {
+		} else if old != item {
 			modified++
 		}
 	}
@@ -168,8 +195,70 @@ func checkSettlement(r *rapid.T, got port.Settlement, want understudyv1.Configur
 	}
 }
 
+// sealedFiles are those that were seen last, by path.
+type sealedFiles struct {
+	readers []*age.X25519Identity
+	files   map[string]sealedFile
+}
+
+type sealedFile struct {
+	content, secrets string
+	sealedFor        int
+}
+
+// check opens a file by everybody who may, and nobody else. It has to be the one that
+// there was while its secrets and who may read them are the same.
+func (s sealedFiles) check(r *rapid.T, path, content, secrets string, sealedFor int) {
+	for i, reader := range s.readers {
+		got, err := opened(content, reader)
+		if may := i < sealedFor; may != (err == nil) || (may && got != secrets) {
+			r.Fatalf("%s for %d, opened by %d: %q, %v", path, sealedFor, i, got, err)
+		}
+	}
+	now := sealedFile{content, secrets, sealedFor}
+	if before := s.files[path]; before.secrets == secrets && before.sealedFor == sealedFor && before != now {
+		r.Fatalf("%s was sealed again", path)
+	}
+	s.files[path] = now
+}
+
+// filesOfModel returns what the files of the items should be, but for sealed ones,
+// and what is to be in those.
+func filesOfModel(r *rapid.T, models map[string]*model) (files, secrets map[string]string, sealedFor map[string]int) {
+	files, secrets, sealedFor = map[string]string{}, map[string]string{}, map[string]int{}
+	for id, m := range models {
+		compiled := &rules{}
+		if id == scripted.ID {
+			compiled = mustCompile(r, scripted)
+		}
+		for item, held := range m.items {
+			d, err := compiled.document([]byte(held.document), wanted{payloads: true, secrets: true})
+			if err != nil {
+				r.Fatal(err)
+			}
+			stem := id + "/" + SafeName(item)
+			files[stem+fileEnding] = string(d.content)
+			for _, p := range d.payloads {
+				files[stem+p.suffix] = string(p.content)
+			}
+			if held.sealedFor > 0 {
+				secrets[stem+secretsSuffix], sealedFor[stem+secretsSuffix] = string(d.secrets), held.sealedFor
+			}
+		}
+	}
+	return files, secrets, sealedFor
+}
+
+func mustCompile(r *rapid.T, t *catalog.Type) *rules {
+	compiled, err := newRules(t, testKey)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return compiled
+}
+
 // checkModel compares the tree of the branch with what it should be.
-func checkModel(r *rapid.T, v *Vault, models map[string]*model) {
+func checkModel(r *rapid.T, v *Vault, models map[string]*model, seals sealedFiles) {
 	tip, err := v.tip(v.storage())
 	if err != nil {
 		r.Fatal(err)
@@ -178,16 +267,7 @@ func checkModel(r *rapid.T, v *Vault, models map[string]*model) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	want := map[string]string{}
-	for id, m := range models {
-		for item, document := range m.items {
-			content, err := (&rules{}).canonical([]byte(document))
-			if err != nil {
-				r.Fatal(err)
-			}
-			want[id+"/"+SafeName(item)+fileEnding] = string(content)
-		}
-	}
+	want, secrets, sealedFor := filesOfModel(r, models)
 	got := map[string]string{}
 	walk := tree.Files()
 	for {
@@ -200,6 +280,15 @@ func checkModel(r *rapid.T, v *Vault, models map[string]*model) {
 		}
 		if got[file.Name], err = file.Contents(); err != nil {
 			r.Fatal(err)
+		}
+	}
+	for path := range secrets {
+		seals.check(r, path, got[path], secrets[path], sealedFor[path])
+		delete(got, path)
+	}
+	for path := range seals.files {
+		if _, ok := secrets[path]; !ok {
+			delete(seals.files, path) // to be made anew when its item comes back
 		}
 	}
 	if !maps.Equal(got, want) {

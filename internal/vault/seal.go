@@ -129,7 +129,8 @@ func (s *sealer) holds(sealed, secrets []byte) bool {
 // tag begins with what no canonical document does, so that no tag is a fingerprint.
 func (s *sealer) tag(key, secrets []byte) string {
 	mac := hmac.New(sha256.New, key)
-	fmt.Fprintf(mac, "sealed for\n%s\n\n%s", strings.Join(s.names, "\n"), secrets)
+	mac.Write([]byte("sealed for\n" + strings.Join(s.names, "\n") + "\n\n"))
+	mac.Write(secrets)
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
