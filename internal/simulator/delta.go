@@ -280,3 +280,12 @@ func (s *Simulator) appendTold(body []byte, entry told, v *view) []byte {
 	}
 	return body
 }
+
+// ItemID returns the id of an item of a collection, by its number, if it is there.
+func (s *Simulator) ItemID(path string, i int) (string, bool) {
+	p, err := s.collectionAt(path)
+	if err != nil || !s.exists(p, i) {
+		return "", false
+	}
+	return string(s.appendID(nil, p, i)), true
+}

@@ -21,9 +21,9 @@ type cursorState struct {
 	Form int    `json:"form"`
 	Of   string `json:"of"`
 	// Links are generations of delta links, the oldest first: one link for each of
-	// the catalog's delta queries. A reading begins at the oldest, so that it sees
-	// once more what the one before saw: a change that reached the directory's
-	// replicas late is not missed, as long as it is not later than a whole sync.
+	// the catalog's delta queries. A reading follows all of them, so that it sees once
+	// more what the one before saw: a change that reached the directory's replicas
+	// late is not missed, as long as it is not later than a whole sync.
 	Links [][]string `json:"links"`
 	// Items are the ids of all items, each with the fingerprint of the children that
 	// delta queries do not cover.

@@ -45,7 +45,7 @@ func (s *session) readDelta(
 	d := &deltaReading{
 		reading: r, state: state, mentioned: map[string]bool{}, vanished: map[string]bool{}, altered: map[string]bool{},
 	}
-	links, err := d.changes(state.Links[0])
+	links, err := d.changes()
 	if err != nil {
 		return failed, err
 	}
@@ -67,10 +67,15 @@ func (s *session) readDelta(
 
 // changes finds out which items may have changed, and returns the links for the
 // next time.
-func (d *deltaReading) changes(links []string) ([]string, error) {
-	links, err := d.follow(links)
-	if err != nil {
-		return nil, err
+func (d *deltaReading) changes() ([]string, error) {
+	var links []string
+	// The older ones, too: see cursorState. Not they alone: what came and went between
+	// the generations is nothing to them, and the backup has it.
+	for _, generation := range d.state.Links {
+		var err error
+		if links, err = d.follow(generation); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.compareChildren(); err != nil {
 		return nil, err
@@ -79,7 +84,8 @@ func (d *deltaReading) changes(links []string) ([]string, error) {
 		return links, nil
 	}
 	// Items that were deleted meanwhile: the delta queries know it by now.
-	if links, err = d.follow(links); err != nil {
+	links, err := d.follow(links)
+	if err != nil {
 		return nil, err
 	}
 	for id := range d.vanished {
