@@ -36,7 +36,8 @@ func newShape(n *node) *shape {
 	if !intune {
 		_, intune = strings.CutPrefix(n.pattern, "/deviceAppManagement")
 	}
-	s.scopeTags = intune && !strings.HasPrefix(below, "/virtualEndpoint") && !strings.HasPrefix(below, "/monitoring")
+	intune = intune && !strings.HasPrefix(below, "/virtualEndpoint") && !strings.HasPrefix(below, "/monitoring")
+	s.scopeTags = intune && scopeTagged[name]
 	if property, ok := idProperties[name]; ok {
 		s.idProperty = property
 	}
@@ -47,10 +48,30 @@ func newShape(n *node) *shape {
 	}
 	s.secrets = secretProperties[name]
 	s.own = ownProperties[name]
-	if name != "assignments" || s.scopeTags {
+	if name != "assignments" || intune {
 		s.fields = specialFields[name]
 	}
 	return s
+}
+
+// scopeTagged are the objects of Intune that have scope tags, in lower case.
+// https://learn.microsoft.com/graph/api/resources/intune-graph-overview
+var scopeTagged = map[string]bool{
+	"androiddeviceownerenrollmentprofiles": true, "androidmanagedappprotections": true,
+	"cloudcertificationauthority": true, "compliancepolicies": true, "configurationpolicies": true,
+	"defaultmanagedappprotections": true, "deponboardingsettings": true, "devicecategories": true,
+	"devicecompliancepolicies": true, "devicecompliancescripts": true, "deviceconfigurations": true,
+	"devicecustomattributeshellscripts": true, "deviceenrollmentconfigurations": true, "devicehealthscripts": true,
+	"devicemanagement": true, "devicemanagementscripts": true, "deviceshellscripts": true,
+	"grouppolicyconfigurations": true, "hardwareconfigurations": true, "intents": true, "intunebrandingprofiles": true,
+	"iosmanagedappprotections": true, "managedebooks": true, "mdmwindowsinformationprotectionpolicies": true,
+	"microsofttunnelconfigurations": true, "microsofttunnelsites": true, "mobileappconfigurations": true,
+	"mobileapps": true, "ndesconnectors": true, "notificationmessagetemplates": true, "resourceaccessprofiles": true,
+	"roleassignments": true, "roledefinitions": true, "targetedmanagedappconfigurations": true,
+	"termsandconditions": true, "vpptokens": true, "wdacsupplementalpolicies": true,
+	"windowsautopilotdeploymentprofiles": true, "windowsdriverupdateprofiles": true,
+	"windowsfeatureupdateprofiles": true, "windowsinformationprotectionpolicies": true,
+	"windowsmanagedappprotections": true, "windowsqualityupdateprofiles": true, "zebrafotadeployments": true,
 }
 
 // lastTwo is the last two segments of a path, in lower case.
