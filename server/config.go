@@ -72,6 +72,9 @@ type keysConfig struct {
 	Encryption *tenant.Secret `yaml:"encryption"`
 	// Fingerprint makes the fingerprints that stand for secrets in backups.
 	Fingerprint *tenant.Secret `yaml:"fingerprint"`
+	// FingerprintPrevious are the keys before it, newest first: fingerprints by them
+	// stay while their secrets do.
+	FingerprintPrevious []tenant.Secret `yaml:"fingerprint_previous"`
 }
 
 // cloudConfig is a cloud that is not one of Microsoft's.

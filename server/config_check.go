@@ -147,6 +147,7 @@ func (d *decoder) checkTenants(c *config) error {
 	for i := range c.Tenants {
 		key := fmt.Sprintf("tenants[%d]", i)
 		d.checkCloudName(key+".cloud", c, c.Tenants[i].Cloud)
+		d.checkRecipients(key+".secrets.recipients", c.Tenants[i].Secrets.Recipients)
 		if err := d.checkSelection(key, &c.Tenants[i]); err != nil {
 			return err
 		}

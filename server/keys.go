@@ -22,10 +22,12 @@ const keySize = 32
 
 // keys are the keys of the service itself. Printed, they are redacted.
 type keys struct {
-	// encryption encrypts what is kept of sign-ins.
+	// encryption encrypts what is kept of sign-ins, and where readings left off.
 	encryption [keySize]byte
 	// fingerprint makes the fingerprints that stand for secrets in backups.
 	fingerprint []byte
+	// previousFingerprints are the keys that made them before.
+	previousFingerprints [][]byte
 }
 
 // String redacts the keys, so that no formatting can show them.
@@ -69,21 +71,46 @@ func loadKeys(cfg *config, logger *slog.Logger) (keys, error) {
 		return keys{}, errors.New("keys.encryption and keys.fingerprint are the same. Make another: openssl rand -base64 32")
 	}
 	k.encryption, k.fingerprint = [keySize]byte(encryption), fingerprint
-	return k, nil
+	var err error
+	k.previousFingerprints, err = loadPreviousKeys(cfg.Keys.FingerprintPrevious, k, logger)
+	return k, err
+}
+
+// loadPreviousKeys returns the keys before that of the fingerprints. One that is in
+// use still is a mistake: the rotation would not be one.
+func loadPreviousKeys(configured []tenant.Secret, now keys, logger *slog.Logger) ([][]byte, error) {
+	var previous [][]byte
+	for i := range configured {
+		name := fmt.Sprintf("fingerprint_previous[%d]", i)
+		key, err := loadConfiguredKey(name, &configured[i], logger)
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Equal(key, now.fingerprint) || bytes.Equal(key, now.encryption[:]) {
+			return nil, fmt.Errorf("keys.%s is keys.fingerprint or keys.encryption too. Name the key that was used before, or leave it out", name)
+		}
+		previous = append(previous, key)
+	}
+	return previous, nil
 }
 
 func loadKey(dataDir string, use keyUse, configured *tenant.Secret, logger *slog.Logger) ([]byte, error) {
 	if configured == nil {
 		return loadOwnKey(dataDir, use, logger)
 	}
+	return loadConfiguredKey(use.name, configured, logger)
+}
+
+// loadConfiguredKey reads the key that `keys` has under a name.
+func loadConfiguredKey(name string, configured *tenant.Secret, logger *slog.Logger) ([]byte, error) {
 	content, err := configured.ReadBytes()
 	if err != nil {
-		return nil, fmt.Errorf("keys.%s: %w", use.name, err)
+		return nil, fmt.Errorf("keys.%s: %w", name, err)
 	}
 	if mode, ok := permissions(configured.File()); ok && mode&0o007 != 0 {
-		logger.Warn("every user of this machine may read a key; take the permission away", "key", use.name, "file", configured.File())
+		logger.Warn("every user of this machine may read a key; take the permission away", "key", name, "file", configured.File())
 	}
-	return parseKey("keys."+use.name+": "+configured.String(), content)
+	return parseKey("keys."+name+": "+configured.String(), content)
 }
 
 // loadOwnKey reads the key under data_dir, or makes it.

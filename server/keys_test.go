@@ -188,3 +188,31 @@ func TestLoadKeysRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A rotation names the key that was used before; one that is used still is none.
+func TestLoadPreviousKeys(t *testing.T) {
+	now, before, older := testKey(0xf0), testKey(0x80), testKey(0x90)
+	t.Setenv("KEYS_TEST_OLDER", hex.EncodeToString(older))
+	cfg := &config{DataDir: t.TempDir(), Keys: keysConfig{
+		Encryption: keyFile(t, string(testKey(0xa0)), 0o400), Fingerprint: keyFile(t, string(now), 0o400),
+		FingerprintPrevious: []tenant.Secret{*keyFile(t, base64.StdEncoding.EncodeToString(before), 0o444), *secretVariable(t, "KEYS_TEST_OLDER")},
+	}}
+	var log bytes.Buffer
+	k, err := loadKeys(cfg, logTo(&log))
+	if err != nil || len(k.previousFingerprints) != 2 || !bytes.Equal(k.previousFingerprints[0], before) || !bytes.Equal(k.previousFingerprints[1], older) {
+		t.Errorf("keys %x, %v", k.previousFingerprints, err)
+	}
+	if !strings.Contains(log.String(), "every user of this machine may read a key") || !strings.Contains(log.String(), "fingerprint_previous[0]") {
+		t.Errorf("log %s", log.String())
+	}
+	for name, test := range map[string]struct{ content, want string }{
+		"the key of now":     {string(now), "keys.fingerprint_previous[0] is keys.fingerprint or keys.encryption too"},
+		"the encryption key": {string(testKey(0xa0)), "keys.fingerprint_previous[0] is keys.fingerprint or keys.encryption too"},
+		"no key":             {"hunter2", "keys.fingerprint_previous[0]: {file: "},
+	} {
+		cfg.Keys.FingerprintPrevious = []tenant.Secret{*keyFile(t, test.content, 0o400)}
+		if _, err := loadKeys(cfg, logTo(&log)); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/cursor"
 	"understudy.internal/internal/engine"
 	"understudy.internal/internal/identity"
 	"understudy.internal/internal/knowledge"
@@ -94,6 +95,9 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 		return nil, err
 	}
 	t.Vault, t.Digester = backup, backup
+	if t.Cursors, err = b.cursors(); err != nil {
+		return nil, err
+	}
 	t.Knowledge = knowledge.Open(b.inRepositories(".learned.json"), b.logger)
 	return t, nil
 }
@@ -137,11 +141,20 @@ func (b *tenantBuilder) inRepositories(ending string) string {
 	return filepath.Join(b.cfg.DataDir, "repositories", b.definition.ID+ending)
 }
 
+// cursors keep where the readings of the tenant left off.
+func (b *tenantBuilder) cursors() (port.Cursors, error) {
+	return cursor.New(cursor.Config{
+		Directory: filepath.Join(b.cfg.DataDir, "cursors", b.definition.ID), Tenant: "tenants/" + b.definition.ID,
+		Key: b.keys.encryption, Logger: b.logger,
+	})
+}
+
 func (b *tenantBuilder) vault() (*vault.Vault, error) {
 	own := b.definition.Repository
 	c := vault.Config{
 		Directory: b.inRepositories(".git"), Branch: own.Branch,
-		FingerprintKey: b.keys.fingerprint, Logger: b.logger,
+		FingerprintKey: b.keys.fingerprint, PreviousFingerprintKeys: b.keys.previousFingerprints,
+		Recipients: b.definition.Secrets.Recipients, Logger: b.logger,
 	}
 	if own.Remote != "" {
 		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile, Username: own.Username}

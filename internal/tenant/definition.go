@@ -34,6 +34,15 @@ type Definition struct {
 	AuthenticationPolicy understudyv1.AuthenticationPolicy `yaml:"authentication_policy" default:"continue_without_user"`
 	// Repository is where the backup goes.
 	Repository Repository `yaml:"repository"`
+	// Secrets says what becomes of the secrets in the backup.
+	Secrets Secrets `yaml:"secrets"`
+}
+
+// Secrets says what becomes of the secrets in a backup, beside their fingerprints.
+type Secrets struct {
+	// Recipients are public keys of age. The secrets are sealed to all of them; empty:
+	// they are not in the backup.
+	Recipients []string `yaml:"recipients"`
 }
 
 // Filters are OData filters, by the id of the configuration type that each narrows.
