@@ -1,6 +1,9 @@
 package catalog
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // DefaultVolatile returns the properties that are dropped from items of every
 // type. Most speak of the answer, not of the configuration; the times of the last
@@ -20,6 +23,15 @@ func DefaultVolatile() []string {
 		"**/lastModifiedDateTime",
 		"**/modifiedDateTime",
 	}
+}
+
+// IsAnnotation says whether a property of that name annotates another one, as
+// `members@odata.nextLink` does: such speak of the answer and are dropped from items
+// of every type. `@odata.type` stays here too.
+// https://docs.oasis-open.org/odata/odata-json-format/v4.01/odata-json-format-v4.01.html#sec_AnnotateaJSONObject
+func IsAnnotation[T ~string | ~[]byte](name T) bool {
+	at := strings.Index(string(name), "@odata.")
+	return at > 0 && string(name[at:]) != "@odata.type"
 }
 
 // AllVolatile returns the volatile properties of a type with those of every

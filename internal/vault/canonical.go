@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
 )
 
@@ -228,9 +229,10 @@ func (e *encoder) decodeMember(kind jsontext.Kind, at *place, depth int) (next m
 		if next.name, next.quoted, err = e.unescape(raw); err != nil {
 			return next, err
 		}
+		next.dropped = catalog.IsAnnotation(next.name)
 		below = at.ofProperty(next.name)
 	}
-	if below != nil && below.action == drop {
+	if next.dropped || (below != nil && below.action == drop) {
 		next.dropped = true
 		return next, e.decoder.SkipValue()
 	}

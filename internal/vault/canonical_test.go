@@ -50,6 +50,10 @@ func TestCanonical(t *testing.T) {
 			in:    `{"modified":1,"keep":{"modified":2,"version":3},"version":4,"list":[{"etag":1,"a":2},{"version":9}]}`,
 			want:  "{\n  \"keep\": {\n    \"modified\": 2\n  },\n  \"list\": [\n    {\n      \"a\": 2\n    },\n    {}\n  ]\n}\n",
 		},
+		"annotations of properties are dropped, but for types": {
+			in:   `{"a@odata.context":"https://graph/$metadata","a":[{"b@odata.nextLink":"x","b@odata.type":"#t","@odata.type":"#u"}],"c@d":1}`,
+			want: "{\n  \"a\": [\n    {\n      \"@odata.type\": \"#u\",\n      \"b@odata.type\": \"#t\"\n    }\n  ],\n  \"c@d\": 1\n}\n",
+		},
 		"wildcards stand for properties and elements": {
 			rules: catalog.Type{Volatile: []string{"a/*/x"}},
 			in:    `{"a":{"p":{"x":1,"y":2},"q":[{"x":3}]}}`,
