@@ -28,7 +28,7 @@ type PayloadRule struct {
 // PayloadExtensions are how names of plain files may end, sorted. `json` is not
 // among them: in a backup it is the ending of items; JSON in a payload is `jsonc`.
 var PayloadExtensions = []string{
-	"adml", "admx", "bat", "cmd", "css", "ini", "jsonc", "mobileconfig", "pdf", "plist", "ps1", "psd1", "psm1", "py", "reg", "sh", "txt", "vbs", "xml", "zsh",
+	"adml", "admx", "bat", "bin", "cer", "cmd", "css", "ini", "jsonc", "mobileconfig", "pdf", "plist", "ps1", "psd1", "psm1", "py", "reg", "sh", "txt", "vbs", "xml", "zsh",
 }
 
 // maxPayloadName bounds the path of a payload, which is part of a file's name.

@@ -2,6 +2,7 @@ package golden
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"testing"
 
@@ -45,6 +46,19 @@ func checkRules(t *testing.T, configurationType *catalog.Type, items []port.Item
 	for _, rule := range configurationType.Arrays {
 		check("arrays", rule.Path, hasKey(t, rule))
 	}
+	for _, rule := range configurationType.Payloads {
+		check("payloads", rule.Property, isBase64)
+		for _, name := range rule.When {
+			check("payloads, when", "**/@odata.type", func(value any) bool { return value == name })
+		}
+	}
+}
+
+// isBase64 says whether a value is a file as a payload has it.
+func isBase64(value any) bool {
+	text, _ := value.(string)
+	content, err := base64.StdEncoding.DecodeString(text)
+	return err == nil && len(content) > 0
 }
 
 func anything(any) bool { return true }
