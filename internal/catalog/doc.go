@@ -39,4 +39,7 @@
 // What is secret. Tokens, codes, passwords, private keys and references to
 // encrypted values: of these the vault keeps a keyed fingerprint. Public
 // certificates are not secret.
+//
+// What is a payload. Properties with a file in base64 that people write and read:
+// scripts, profiles, policies. Images and what only programs read are none.
 package catalog

@@ -7,9 +7,13 @@
 // A bare repository per tenant, which the git command reads. One file per item,
 // `<workload>/<type>/<id>.json`, in canonical JSON; `_index.json` per type says
 // which id and name a file has; `coverage.json` says for each type whether the
-// backup is complete, by which identity, since when. In the folder of a type the
-// regular files that end with `.json` belong to this package; everything else that
-// somebody put into the repository stays as it is. A commit is one pack, on the
+// backup is complete, by which identity, since when. Beside an item may be files
+// that belong to it: its payloads, `<id>.<property>.<extension>`, and its secrets,
+// sealed to those who may read them, `<id>.secrets.age`. They are no items and are
+// not counted; a change of one is a change of its item. In the folder of a type the
+// regular files that end with `.json` and those beside an item belong to this
+// package; everything else that somebody put into the repository stays as it is. A
+// commit is one pack, on the
 // disk (fsync) before the reference names it. The vault owns the repository while
 // a staging is open: a lock file keeps a second process out.
 //
