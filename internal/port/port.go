@@ -143,7 +143,8 @@ type Vault interface {
 // may be called at the same time for different types.
 type Staging interface {
 	// Add stages one complete item. An item that cannot be stored (not JSON, a
-	// duplicate key, a duplicate id) is an [*ItemError].
+	// duplicate key, another item's id) is an [*ItemError]. The same item again is
+	// staged once: a list that moves while it is read brings some twice.
 	Add(configurationType *catalog.Type, item Item) error
 	// Basis names what the last commit holds of a type, and the key that stands in
 	// for its secrets: it is equal to an earlier [Settlement.Basis] only where the

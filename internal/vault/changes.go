@@ -11,7 +11,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/port"
@@ -39,7 +38,7 @@ var errStop = errors.New("enough")
 // the folders that differ.
 type differ struct {
 	ctx     context.Context
-	storage *filesystem.Storage
+	storage *store
 	only    string
 	yield   func(*understudyv1.ItemChange, error) bool
 }
@@ -122,7 +121,14 @@ func (d *differ) files(before, after plumbing.Hash, path string, _ int) error {
 	if err != nil {
 		return err
 	}
-	oldItems, nowItems := itemsIn(old), itemsIn(now)
+	oldItems, err := itemsIn(old)
+	if err != nil {
+		return err
+	}
+	nowItems, err := itemsIn(now)
+	if err != nil {
+		return err
+	}
 	for _, name := range names(oldItems, nowItems) {
 		a, hadIt := oldItems[name]
 		b, hasIt := nowItems[name]
@@ -161,7 +167,7 @@ func (f itemFiles) equal(other itemFiles) bool {
 }
 
 // itemsIn returns the items in the folder of a type.
-func itemsIn(entries map[string]object.TreeEntry) map[string]itemFiles {
+func itemsIn(entries map[string]object.TreeEntry) (map[string]itemFiles, error) {
 	items := make(map[string]itemFiles, len(entries))
 	var others []treeEntry
 	for name, e := range entries {
@@ -171,11 +177,14 @@ func itemsIn(entries map[string]object.TreeEntry) map[string]itemFiles {
 			others = append(others, treeEntry{name: name, mode: modeOf(e.Mode), id: e.Hash})
 		}
 	}
-	sides, _ := splitSides(others, items)
+	sides, _, err := splitSides(others, func(name string) (bool, error) {
+		_, ok := items[name]
+		return ok, nil
+	})
 	for name, of := range sides {
 		items[name] = itemFiles{id: items[name].id, sides: of}
 	}
-	return items
+	return items, err
 }
 
 func (d *differ) entries(id plumbing.Hash) (map[string]object.TreeEntry, error) {
@@ -193,7 +202,7 @@ func (d *differ) entries(id plumbing.Hash) (map[string]object.TreeEntry, error) 
 	return entries, nil
 }
 
-func (d *differ) index(entries map[string]object.TreeEntry) (map[string]stagedItem, error) {
+func (d *differ) index(entries map[string]object.TreeEntry) (map[string]indexed, error) {
 	entry, ok := entries[indexFile]
 	if !ok {
 		return nil, nil

@@ -3,9 +3,9 @@ package vault
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"maps"
-	"slices"
 	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
 
 	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
@@ -28,38 +28,38 @@ type collapse struct {
 // collapsed is the collapse guard (rule 5 of docs/architecture.md). It returns
 // true while a complete list is not believed, and notes in the coverage what it
 // saw: the same list, the wait later, is believed; another one is waited for anew.
-func (s *staging) collapsed(t *catalog.Type, staged *stagedType, reading port.Reading) bool {
-	removed := 0
-	for name := range staged.before {
-		if _, ok := staged.staged[name]; !ok {
-			removed++
-		}
-	}
-	before := len(staged.before)
+func (s *staging) collapsed(t *catalog.Type, staged *stagedType, reading port.Reading) (bool, error) {
+	before := staged.before.len()
+	removed := before - staged.found
 	short := removed > 0 && (removed == before || (removed >= collapseItems && removed*collapseShare > before))
 	if !short || reading.AcceptCollapse {
-		return false
+		return false, nil
 	}
-	seen := &collapse{Items: len(staged.staged), IDs: hashNames(staged.staged), Since: ceilSecond(reading.Time)}
+	ids, err := hashNames(staged.staged)
+	if err != nil {
+		return false, err
+	}
+	seen := &collapse{Items: staged.staged.len(), IDs: ids, Since: ceilSecond(reading.Time)}
 	entry := s.coverage[t.ID]
 	if entry == nil {
 		entry = &coverageEntry{}
 		s.coverage[t.ID] = entry
 	}
 	if known := entry.Collapse; known != nil && known.IDs == seen.IDs {
-		return reading.Time.Sub(known.Since) < s.vault.config.CollapseWait
+		return reading.Time.Sub(known.Since) < s.vault.config.CollapseWait, nil
 	}
 	entry.Collapse = seen
-	return true
+	return true, nil
 }
 
 // hashNames identifies a set of files.
-func hashNames(items map[string]stagedItem) string {
+func hashNames(items *table) (string, error) {
 	sum := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(items)) {
-		sum.Write([]byte(name + "\n"))
-	}
-	return hex.EncodeToString(sum.Sum(nil))
+	err := items.each(func(name []byte, _ plumbing.Hash) error {
+		sum.Write(append(name[:len(name):len(name)], '\n'))
+		return nil
+	})
+	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
 // ceilSecond rounds up, so that no wait becomes shorter.

@@ -49,7 +49,8 @@ func (s *staging) writeCommit(root plumbing.Hash, info port.CommitInfo) error {
 	}
 	pack := s.pack
 	s.pack = nil
-	pack, err := s.dropUnused(pack)
+	// What was staged for nothing must not travel to the remote with the commit.
+	pack, err := pack.withoutUnused()
 	if err != nil {
 		return err
 	}
@@ -84,24 +85,6 @@ func decodeCommit(content []byte) (*object.Commit, error) {
 	}
 	commit := &object.Commit{}
 	return commit, commit.Decode(&stored)
-}
-
-// dropUnused takes what was staged for nothing out of the pack: what a commit does
-// not show must not travel to the remote with it.
-func (s *staging) dropUnused(pack *packWriter) (*packWriter, error) {
-	for _, staged := range s.types {
-		s.leave(staged) // nothing, but for a type that was not settled
-	}
-	drop := map[plumbing.Hash]struct{}{}
-	for _, id := range s.unused {
-		if s.used[id] == 0 && pack.has(id) {
-			drop[id] = struct{}{}
-		}
-	}
-	if len(drop) == 0 {
-		return pack, nil
-	}
-	return pack.without(drop)
 }
 
 // writeRoot makes the tree of the next commit: the last one, with the folders of

@@ -47,21 +47,9 @@ func (s *staging) overlay(t *catalog.Type, staged *stagedType, reading port.Read
 	if basis := s.vault.basis(staged.treeBefore); basis == "" || basis != reading.Since {
 		return fmt.Errorf("the reading of %s by delta builds on another backup than this one", t.ID)
 	}
-	known, err := s.known(staged)
-	if err != nil {
-		return err
-	}
 	removed := make(map[string]bool, len(reading.Removed))
 	for _, id := range reading.Removed {
 		removed[SafeName(id)+fileEnding] = true
 	}
-	for name, blob := range staged.before {
-		if _, ok := staged.staged[name]; ok || removed[name] {
-			continue
-		}
-		item := known[name]
-		item.blob, item.sides = blob, staged.sidesBefore[name]
-		staged.staged[name] = item
-	}
-	return nil
+	return s.takeOver(staged, removed)
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"understudy.internal/internal/port"
 )
@@ -67,7 +66,7 @@ func (v *Vault) catchUp(ctx context.Context) error {
 }
 
 // move sets the branch.
-func (v *Vault) move(storage *filesystem.Storage, from, to plumbing.Hash) error {
+func (v *Vault) move(storage *store, from, to plumbing.Hash) error {
 	if err := v.setRef(storage, from, to); err != nil {
 		return &port.StorageError{Err: err}
 	}
@@ -87,7 +86,7 @@ func (v *Vault) unreadable(err error) error {
 
 // remoteTip returns the commit of the remote's branch, zero when it has none. It
 // and what it needs are in the repository then.
-func (v *Vault) remoteTip(ctx context.Context, storage *filesystem.Storage, have plumbing.Hash) (plumbing.Hash, error) {
+func (v *Vault) remoteTip(ctx context.Context, storage *store, have plumbing.Hash) (plumbing.Hash, error) {
 	look, cancel := context.WithTimeout(ctx, fetchFactor*v.remote.Timeout)
 	defer cancel()
 	e, err := v.remote.openSoon(look, uploadPack)

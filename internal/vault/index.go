@@ -1,14 +1,12 @@
 package vault
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -23,28 +21,59 @@ type indexEntry struct {
 // encodeIndex returns `_index.json`: the items, ordered by file, one a line, so
 // that a difference is one line. names are the files, sorted. Ids and display names
 // are UTF-8.
-func encodeIndex(names []string, items map[string]stagedItem) []byte {
+func encodeIndex(names []string, items map[string]indexed) []byte {
 	out := append(make([]byte, 0, 4+len(items)*128), '[')
 	for i, name := range names {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(out, '\n')
-		item := items[name]
-		if item.line != nil {
-			out = append(out, item.line...)
-			continue
-		}
-		out = appendString(append(out, lineBegin...), item.id)
-		if item.displayName != "" {
-			out = appendString(append(out, `,"display_name":`...), item.displayName)
-		}
-		out = append(appendString(append(out, lineFile...), name), '}')
+		out = appendLine(append(out, '\n'), name, items[name])
 	}
 	if len(items) > 0 {
 		out = append(out, '\n')
 	}
 	return append(out, "]\n"...)
+}
+
+// appendLine appends what the index says of one item.
+func appendLine(out []byte, name string, item indexed) []byte {
+	out = appendString(append(out, lineBegin...), item.id)
+	if item.displayName != "" {
+		out = appendString(append(out, `,"display_name":`...), item.displayName)
+	}
+	return append(appendString(append(out, lineFile...), name), '}')
+}
+
+// indexed is what an index says of an item.
+type indexed struct{ id, displayName string }
+
+// indexSize is how long the index of a table is, and writeIndex writes it.
+func indexSize(items *table) int64 {
+	size := int64(len("[]\n")) + items.lineBytes
+	if n := int64(items.len()); n > 0 {
+		size += n*int64(len("\n")) + (n-1)*int64(len(",")) + int64(len("\n"))
+	}
+	return size
+}
+
+func writeIndex(w io.Writer, items *table) error {
+	var out []byte
+	separator := "[\n"
+	err := items.eachLine(func(line []byte) error {
+		out = append(append(out[:0], separator...), line...)
+		separator = ",\n"
+		_, err := w.Write(out)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	end := "\n]\n"
+	if items.len() == 0 {
+		end = "[]\n"
+	}
+	_, err = io.WriteString(w, end)
+	return err
 }
 
 // How the lines of an index are built. No string of JSON holds lineFile: a quote in
@@ -55,30 +84,6 @@ const (
 	lineEnd   = `"}`
 )
 
-// indexLines returns the lines of an index by file, as items of which nothing is
-// known but the line. It returns false for an index that encodeIndex did not write.
-func indexLines(content []byte) (map[string]stagedItem, bool) {
-	body, begins := bytes.CutPrefix(content, []byte("[\n"))
-	body, ends := bytes.CutSuffix(body, []byte("\n]\n"))
-	if !begins || !ends {
-		return nil, string(content) == "[]\n"
-	}
-	lines := bytes.Split(body, []byte(",\n"))
-	items := make(map[string]stagedItem, len(lines))
-	for _, line := range lines {
-		at := bytes.LastIndex(line, []byte(lineFile+`"`))
-		if at < 0 || !bytes.HasPrefix(line, []byte(lineBegin+`"`)) || !bytes.HasSuffix(line, []byte(lineEnd)) {
-			return nil, false
-		}
-		begin, end := at+len(lineFile)+1, len(line)-len(lineEnd)
-		if begin > end {
-			return nil, false
-		}
-		items[string(line[begin:end])] = stagedItem{line: line}
-	}
-	return items, true
-}
-
 func appendString(out []byte, text string) []byte {
 	out, _ = jsontext.AppendQuote(out, text) // fails for broken UTF-8 only
 	return out
@@ -86,7 +91,7 @@ func appendString(out []byte, text string) []byte {
 
 // indexOf returns what an index says: file → item without content. An index that
 // somebody broke by hand says nothing; the next complete reading mends it.
-func indexOf(storage *filesystem.Storage, id plumbing.Hash) (map[string]stagedItem, error) {
+func indexOf(storage *store, id plumbing.Hash) (map[string]indexed, error) {
 	content, err := readBlob(storage, id)
 	if err != nil {
 		return nil, fmt.Errorf("reading an index: %w", err)
@@ -94,19 +99,19 @@ func indexOf(storage *filesystem.Storage, id plumbing.Hash) (map[string]stagedIt
 	return decodeIndex(content), nil
 }
 
-func decodeIndex(content []byte) map[string]stagedItem {
+func decodeIndex(content []byte) map[string]indexed {
 	var entries []indexEntry
 	if err := json.Unmarshal(content, &entries); err != nil {
 		return nil
 	}
-	items := make(map[string]stagedItem, len(entries))
+	items := make(map[string]indexed, len(entries))
 	for _, e := range entries {
-		items[e.File] = stagedItem{id: e.ID, displayName: e.DisplayName}
+		items[e.File] = indexed{id: e.ID, displayName: e.DisplayName}
 	}
 	return items
 }
 
-func readBlob(storage *filesystem.Storage, id plumbing.Hash) (_ []byte, err error) {
+func readBlob(storage *store, id plumbing.Hash) (_ []byte, err error) {
 	blob, err := object.GetBlob(storage, id)
 	if err != nil {
 		return nil, err

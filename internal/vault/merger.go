@@ -7,7 +7,6 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"understudy.internal/internal/port"
 )
@@ -17,7 +16,7 @@ import (
 // other changed stays. So nothing is removed that somebody wrote since, and what is
 // not taken is still in the history.
 type merger struct {
-	storage *filesystem.Storage
+	storage *store
 	pack    *packWriter
 	// made and blobs have what was written and cannot be read from the disk yet.
 	made  map[plumbing.Hash][]treeEntry
@@ -149,7 +148,7 @@ func (m *merger) index(merged, ours, theirs map[string]treeEntry) error {
 		return err
 	}
 	ourNames, theirNames := decodeIndex(a), decodeIndex(b)
-	items := map[string]stagedItem{}
+	items := map[string]indexed{}
 	for name, entry := range merged {
 		if name == indexFile || entry.mode != modeFile || !strings.HasSuffix(name, fileEnding) {
 			continue

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"hash/crc32"
 	"io"
 	"os"
@@ -28,18 +29,23 @@ type packWriter struct {
 	file      *os.File
 	out       *bufio.Writer
 	offset    int64
-	objects   []packed
-	known     map[plumbing.Hash]struct{}
+	objects   list[packed]
+	known     hashIndex
 	// broken is the first error: what was to be written is missing.
 	broken error
 }
 
 // packed is one object of a pack.
 type packed struct {
-	id     plumbing.Hash
-	offset int64
-	crc    uint32
+	id  plumbing.Hash
+	crc uint32
+	// place is where it begins, and, as the highest bit, that it is in use.
+	place uint64
 }
+
+const inUse = 1 << 63
+
+func (p *packed) offset() int64 { return int64(p.place &^ inUse) }
 
 const (
 	packHeaderSize = 12
@@ -58,7 +64,6 @@ func newPackWriter(directory string) (*packWriter, error) {
 	}
 	w := &packWriter{
 		directory: directory, file: file, out: bufio.NewWriterSize(file, packBuffer), offset: packHeaderSize,
-		known: make(map[plumbing.Hash]struct{}),
 	}
 	// The number of objects is known at the end, and written then.
 	_, err = w.out.Write(make([]byte, packHeaderSize))
@@ -67,13 +72,17 @@ func newPackWriter(directory string) (*packWriter, error) {
 
 // objectID returns the id of an object.
 func objectID(kind plumbing.ObjectType, content []byte) plumbing.Hash {
-	var header [32]byte
 	h := sha1.New()
-	h.Write(append(strconv.AppendInt(append(append(header[:0], kind.Bytes()...), ' '), int64(len(content)), 10), 0))
+	h.Write(objectHeader(kind, int64(len(content))))
 	h.Write(content)
 	var id plumbing.Hash
 	h.Sum(id[:0])
 	return id
+}
+
+func objectHeader(kind plumbing.ObjectType, size int64) []byte {
+	header := append(append(make([]byte, 0, 32), kind.Bytes()...), ' ')
+	return append(strconv.AppendInt(header, size, 10), 0)
 }
 
 // deflater makes entries of packs. It is used again for the next.
@@ -105,13 +114,7 @@ func (d *deflater) release() {
 // content. It is valid until release or the next call.
 func (d *deflater) deflate(kind plumbing.ObjectType, content []byte) ([]byte, error) {
 	d.entry.Reset()
-	header := [binary.MaxVarintLen64 + 1]byte{byte(kind)<<4 | byte(len(content)&15)}
-	size := 1
-	if len(content) > 15 {
-		header[0] |= 0x80
-		size += binary.PutUvarint(header[1:], uint64(len(content))>>4)
-	}
-	d.entry.Write(header[:size])
+	d.entry.Write(entryHeader(kind, int64(len(content))))
 	d.zip.Reset(&d.entry)
 	if _, err := d.zip.Write(content); err != nil {
 		return nil, err
@@ -120,24 +123,97 @@ func (d *deflater) deflate(kind plumbing.ObjectType, content []byte) ([]byte, er
 	return d.entry.Bytes(), err
 }
 
+func entryHeader(kind plumbing.ObjectType, size int64) []byte {
+	header := append(make([]byte, 0, binary.MaxVarintLen64+1), byte(kind)<<4|byte(size&15))
+	if size > 15 {
+		header[0] |= 0x80
+		header = binary.AppendUvarint(header, uint64(size)>>4)
+	}
+	return header
+}
+
 // has says whether the pack has an object.
 func (w *packWriter) has(id plumbing.Hash) bool {
-	_, ok := w.known[id]
+	_, ok := w.find(id)
 	return ok
 }
 
-// put adds an object, unless the pack has it.
-func (w *packWriter) put(kind plumbing.ObjectType, id plumbing.Hash, content []byte) error {
-	if w.has(id) {
-		return w.broken
+func (w *packWriter) find(id plumbing.Hash) (int, bool) {
+	return w.known.find(hashOf(id), func(place int) bool { return w.objects.at(place).id == id })
+}
+
+func hashOf(id plumbing.Hash) uint32 { return binary.LittleEndian.Uint32(id[:]) }
+
+// use notes that an object, if the pack has it, belongs to the commit.
+func (w *packWriter) use(id plumbing.Hash) {
+	if place, ok := w.find(id); ok {
+		w.objects.at(place).place |= inUse
 	}
+}
+
+// put adds an object, unless the pack has it, and uses it.
+func (w *packWriter) put(kind plumbing.ObjectType, id plumbing.Hash, content []byte) error {
+	if !w.has(id) {
+		d := deflaters.get()
+		defer d.release()
+		entry, err := d.deflate(kind, content)
+		if err != nil {
+			return err
+		}
+		if err := w.append(id, entry); err != nil {
+			return err
+		}
+	}
+	w.use(id)
+	return w.broken
+}
+
+// putStream is put for an object that is too large to hold: write writes its
+// content, the same each time that it is called. The object is written only when
+// its id is neither known nor that of before.
+func (w *packWriter) putStream(kind plumbing.ObjectType, size int64, before plumbing.Hash, write func(io.Writer) error) (id plumbing.Hash, err error) {
+	sum := sha1.New()
+	sum.Write(objectHeader(kind, size))
+	if err := write(sum); err != nil {
+		return id, err
+	}
+	sum.Sum(id[:0])
+	if id != before && !w.has(id) && w.broken == nil {
+		w.broken = w.stream(kind, size, id, write)
+	}
+	w.use(id)
+	return id, w.broken
+}
+
+func (w *packWriter) stream(kind plumbing.ObjectType, size int64, id plumbing.Hash, write func(io.Writer) error) error {
 	d := deflaters.get()
 	defer d.release()
-	entry, err := d.deflate(kind, content)
-	if err != nil {
+	out := &entryWriter{out: w.out, crc: crc32.NewIEEE()}
+	if _, err := out.Write(entryHeader(kind, size)); err != nil {
 		return err
 	}
-	return w.append(id, entry)
+	d.zip.Reset(out)
+	content := bufio.NewWriterSize(d.zip, packBuffer)
+	if err := errors.Join(write(content), content.Flush(), d.zip.Close()); err != nil {
+		return err
+	}
+	w.note(id, out.size, out.crc.Sum32())
+	return nil
+}
+
+// entryWriter counts and sums what becomes an entry.
+type entryWriter struct {
+	out  io.Writer
+	crc  hash.Hash32
+	size int64
+}
+
+// Write implements [io.Writer].
+func (e *entryWriter) Write(p []byte) (int, error) {
+	n, err := e.out.Write(p)
+	e.size += int64(n)
+	e.crc.Write(p[:n])
+	return n, err
 }
 
 // append adds an entry, unless the pack has its object. After an error the pack
@@ -149,10 +225,14 @@ func (w *packWriter) append(id plumbing.Hash, entry []byte) error {
 	if _, w.broken = w.out.Write(entry); w.broken != nil {
 		return w.broken
 	}
-	w.objects = append(w.objects, packed{id: id, offset: w.offset, crc: crc32.ChecksumIEEE(entry)})
-	w.known[id] = struct{}{}
-	w.offset += int64(len(entry))
+	w.note(id, int64(len(entry)), crc32.ChecksumIEEE(entry))
 	return nil
+}
+
+func (w *packWriter) note(id plumbing.Hash, size int64, crc uint32) {
+	w.objects.add(packed{id: id, place: uint64(w.offset), crc: crc})
+	w.known.add(hashOf(id), w.objects.n-1, func(place int) uint32 { return hashOf(w.objects.at(place).id) })
+	w.offset += size
 }
 
 // abort removes the pack.
@@ -170,7 +250,7 @@ func (w *packWriter) seal() ([]byte, error) {
 		return nil, err
 	}
 	header := [packHeaderSize]byte{'P', 'A', 'C', 'K', 0, 0, 0, 2}
-	binary.BigEndian.PutUint32(header[8:], uint32(len(w.objects)))
+	binary.BigEndian.PutUint32(header[8:], uint32(w.objects.n))
 	if _, err := w.file.WriteAt(header[:], 0); err != nil {
 		return nil, err
 	}
@@ -218,8 +298,11 @@ func (w *packWriter) finish() (path string, err error) {
 
 // index returns the version 2 index of the pack.
 func (w *packWriter) index(checksum []byte) []byte {
-	objects := slices.Clone(w.objects)
-	slices.SortFunc(objects, func(a, b packed) int { return bytes.Compare(a.id[:], b.id[:]) })
+	objects := make([]*packed, w.objects.n)
+	for i := range objects {
+		objects[i] = w.objects.at(i)
+	}
+	slices.SortFunc(objects, func(a, b *packed) int { return bytes.Compare(a.id[:], b.id[:]) })
 	out := make([]byte, 0, 8+1024+len(objects)*28+40)
 	out = append(out, 0xff, 't', 'O', 'c', 0, 0, 0, 2)
 	counts := [256]uint32{}
@@ -239,12 +322,12 @@ func (w *packWriter) index(checksum []byte) []byte {
 	}
 	var large []int64
 	for _, o := range objects {
-		if o.offset < 1<<31 {
-			out = binary.BigEndian.AppendUint32(out, uint32(o.offset))
+		if o.offset() < 1<<31 {
+			out = binary.BigEndian.AppendUint32(out, uint32(o.offset()))
 			continue
 		}
 		out = binary.BigEndian.AppendUint32(out, 1<<31|uint32(len(large)))
-		large = append(large, o.offset)
+		large = append(large, o.offset())
 	}
 	for _, offset := range large {
 		out = binary.BigEndian.AppendUint64(out, uint64(offset))
@@ -254,8 +337,18 @@ func (w *packWriter) index(checksum []byte) []byte {
 	return append(out, sum[:]...)
 }
 
-// without returns the pack without some objects: a new one, in place of this one.
-func (w *packWriter) without(drop map[plumbing.Hash]struct{}) (_ *packWriter, err error) {
+// withoutUnused returns the pack without the objects that are not in use: this one
+// if all are, else a new one in its place.
+func (w *packWriter) withoutUnused() (_ *packWriter, err error) {
+	unused := 0
+	for i := range w.objects.n {
+		if w.objects.at(i).place&inUse == 0 {
+			unused++
+		}
+	}
+	if unused == 0 {
+		return w, nil
+	}
 	defer w.abort()
 	if w.broken != nil {
 		return nil, w.broken
@@ -267,16 +360,17 @@ func (w *packWriter) without(drop map[plumbing.Hash]struct{}) (_ *packWriter, er
 	if err != nil {
 		return nil, err
 	}
-	for i, o := range w.objects {
-		if _, ok := drop[o.id]; ok {
+	for i := range w.objects.n {
+		o := w.objects.at(i)
+		if o.place&inUse == 0 {
 			continue
 		}
 		end := w.offset
-		if i+1 < len(w.objects) {
-			end = w.objects[i+1].offset
+		if i+1 < w.objects.n {
+			end = w.objects.at(i + 1).offset()
 		}
-		entry := make([]byte, end-o.offset)
-		if _, err := w.file.ReadAt(entry, o.offset); err != nil {
+		entry := make([]byte, end-o.offset())
+		if _, err := w.file.ReadAt(entry, o.offset()); err != nil {
 			smaller.abort()
 			return nil, err
 		}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // pack is a pack on the disk, opened to copy entries out of it.
@@ -133,7 +132,7 @@ func (p *pack) entry(id plumbing.Hash) (_ []byte, ok bool, err error) {
 
 // copyObject adds an object of the repository to a pack: as it is stored where
 // that can be, else unpacked and packed again.
-func copyObject(w *packWriter, packs []*pack, storage *filesystem.Storage, id plumbing.Hash) error {
+func copyObject(w *packWriter, packs []*pack, storage *store, id plumbing.Hash) error {
 	if w.has(id) {
 		return nil
 	}
@@ -154,7 +153,7 @@ func copyObject(w *packWriter, packs []*pack, storage *filesystem.Storage, id pl
 }
 
 // readObject returns an object, whose content is what its id says.
-func readObject(storage *filesystem.Storage, id plumbing.Hash) (_ plumbing.ObjectType, _ []byte, err error) {
+func readObject(storage *store, id plumbing.Hash) (_ plumbing.ObjectType, _ []byte, err error) {
 	stored, err := storage.EncodedObject(plumbing.AnyObject, id)
 	if err != nil {
 		return 0, nil, fmt.Errorf("reading %s: %w", id, err)

@@ -9,7 +9,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 )
@@ -61,7 +60,7 @@ func (s *staging) push(ctx context.Context) error {
 
 // forward makes sure that the remote's commit is below ours. It returns true when
 // it is the other way round: the remote has ours already.
-func (s *staging) forward(ctx context.Context, storage *filesystem.Storage, theirs plumbing.Hash) (contained bool, err error) {
+func (s *staging) forward(ctx context.Context, storage *store, theirs plumbing.Hash) (contained bool, err error) {
 	known, err := hasCommit(storage, theirs)
 	if err != nil {
 		return false, s.vault.unreadable(err)
@@ -86,7 +85,7 @@ func (s *staging) forward(ctx context.Context, storage *filesystem.Storage, thei
 
 // packFor makes the pack that the remote needs: what is new since its commit,
 // copied as it is stored. The caller aborts it.
-func (s *staging) packFor(ctx context.Context, storage *filesystem.Storage, theirs plumbing.Hash) (_ *packWriter, err error) {
+func (s *staging) packFor(ctx context.Context, storage *store, theirs plumbing.Hash) (_ *packWriter, err error) {
 	objects, err := newObjects(ctx, storage, s.previous.Hash, theirs)
 	if err != nil {
 		return nil, err

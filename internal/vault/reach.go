@@ -8,13 +8,12 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // reach finds the objects that one commit needs and another does not.
 type reach struct {
 	ctx     context.Context
-	storage *filesystem.Storage
+	storage *store
 	seen    map[plumbing.Hash]struct{}
 	objects []plumbing.Hash
 }
@@ -22,7 +21,7 @@ type reach struct {
 // newObjects returns the objects of the commits from want down to have, which may
 // be zero: each commit, and what its tree has that the tree of its first parent has
 // not. It fails when one of them is not there.
-func newObjects(ctx context.Context, storage *filesystem.Storage, want, have plumbing.Hash) ([]plumbing.Hash, error) {
+func newObjects(ctx context.Context, storage *store, want, have plumbing.Hash) ([]plumbing.Hash, error) {
 	r := &reach{ctx: ctx, storage: storage, seen: map[plumbing.Hash]struct{}{have: {}}}
 	for next := []plumbing.Hash{want}; len(next) > 0; {
 		id := next[len(next)-1]
@@ -104,7 +103,7 @@ func (r *reach) trees(now, before plumbing.Hash) error {
 }
 
 // isAncestor says whether a commit is another, or below it.
-func isAncestor(ctx context.Context, storage *filesystem.Storage, below, above plumbing.Hash) (bool, error) {
+func isAncestor(ctx context.Context, storage *store, below, above plumbing.Hash) (bool, error) {
 	ancestors, err := ancestorsOf(ctx, storage, above, below)
 	_, ok := ancestors[below]
 	return ok, err
@@ -112,7 +111,7 @@ func isAncestor(ctx context.Context, storage *filesystem.Storage, below, above p
 
 // ancestorsOf returns a commit and those below it, or as many as it takes to find
 // one of them.
-func ancestorsOf(ctx context.Context, storage *filesystem.Storage, of, find plumbing.Hash) (map[plumbing.Hash]struct{}, error) {
+func ancestorsOf(ctx context.Context, storage *store, of, find plumbing.Hash) (map[plumbing.Hash]struct{}, error) {
 	ancestors := map[plumbing.Hash]struct{}{of: {}}
 	for next := []plumbing.Hash{of}; len(next) > 0; {
 		if _, found := ancestors[find]; found {
@@ -137,7 +136,7 @@ func ancestorsOf(ctx context.Context, storage *filesystem.Storage, of, find plum
 }
 
 // hasCommit says whether a commit is in the repository.
-func hasCommit(storage *filesystem.Storage, id plumbing.Hash) (bool, error) {
+func hasCommit(storage *store, id plumbing.Hash) (bool, error) {
 	_, err := object.GetCommit(storage, id)
 	if errors.Is(err, plumbing.ErrObjectNotFound) {
 		return false, nil

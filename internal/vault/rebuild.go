@@ -8,7 +8,6 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"understudy.internal/internal/port"
 )
@@ -19,7 +18,7 @@ const maxUnpushed = 1000
 // rebuild makes our commits that the remote does not have again, on top of its tip,
 // durably, and returns the last one. The branch still names the old ones. It fails
 // with a [*RemoteError] DIVERGED when that cannot be done.
-func (v *Vault) rebuild(ctx context.Context, storage *filesystem.Storage, ours *object.Commit, theirs plumbing.Hash) (_ plumbing.Hash, err error) {
+func (v *Vault) rebuild(ctx context.Context, storage *store, ours *object.Commit, theirs plumbing.Hash) (_ plumbing.Hash, err error) {
 	commits, err := unpushed(ctx, storage, ours, theirs)
 	if err != nil {
 		return plumbing.ZeroHash, err
@@ -73,7 +72,7 @@ func (v *Vault) rebuild(ctx context.Context, storage *filesystem.Storage, ours *
 }
 
 // unpushed returns our commits that are not below the remote's, oldest first.
-func unpushed(ctx context.Context, storage *filesystem.Storage, ours *object.Commit, theirs plumbing.Hash) ([]*object.Commit, error) {
+func unpushed(ctx context.Context, storage *store, ours *object.Commit, theirs plumbing.Hash) ([]*object.Commit, error) {
 	below, err := ancestorsOf(ctx, storage, theirs, plumbing.ZeroHash)
 	if err != nil {
 		return nil, err

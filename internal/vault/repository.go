@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/gofrs/flock"
 
 	"understudy.internal/internal/port"
@@ -157,7 +156,7 @@ func (v *Vault) restore() error {
 }
 
 // setRef moves the branch from one commit to another, durably.
-func (v *Vault) setRef(storage *filesystem.Storage, from, to plumbing.Hash) error {
+func (v *Vault) setRef(storage *store, from, to plumbing.Hash) error {
 	lock, err := v.lockRef(storage, from, to)
 	if err != nil {
 		return err
@@ -170,7 +169,7 @@ func (v *Vault) setRef(storage *filesystem.Storage, from, to plumbing.Hash) erro
 type refLock struct{ path string }
 
 // lockRef makes ready to move the branch. What it wrote is on the disk.
-func (v *Vault) lockRef(storage *filesystem.Storage, from, to plumbing.Hash) (*refLock, error) {
+func (v *Vault) lockRef(storage *store, from, to plumbing.Hash) (*refLock, error) {
 	lock := &refLock{path: v.path(v.ref().String())}
 	if err := makeDirectory(filepath.Dir(lock.path)); err != nil {
 		return nil, err

@@ -245,7 +245,10 @@ func TestItemsThatCannotBeStored(t *testing.T) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
-	for id, document := range map[string]string{"a": `{}`, "A": `{"x":1}`, "": `{}`, "\xff": `{}`, "b": `{`, "c": `{"x":1,"x":2}`} {
+	if err := add("a", ` {} `); err != nil {
+		t.Errorf("the same item again: %v", err)
+	}
+	for id, document := range map[string]string{"a": `{"x":1}`, "A": `{"x":1}`, "": `{}`, "\xff": `{}`, "b": `{`, "c": `{"x":1,"x":2}`} {
 		var refused *port.ItemError
 		if err := add(id, document); !errors.As(err, &refused) {
 			t.Errorf("%q: %v", id, err)

@@ -2,7 +2,7 @@ package vault
 
 import (
 	"fmt"
-	"slices"
+	"io"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -34,7 +34,13 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 			return port.Settlement{}, err
 		}
 	}
-	if complete && s.collapsed(t, staged, reading) {
+	collapsed := false
+	if complete {
+		if collapsed, err = s.collapsed(t, staged, reading); err != nil {
+			return port.Settlement{}, &port.StorageError{Err: err}
+		}
+	}
+	if collapsed {
 		complete = false
 		result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE
 		result.Reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED
@@ -42,10 +48,10 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 	switch {
 	case complete:
 		err = s.replace(staged, &result)
-	case result.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE && len(staged.staged) > 0:
+	case result.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE && staged.staged.len() > 0:
 		err = s.update(staged, &result)
 	default:
-		s.keep(staged, &result)
+		result.Items = staged.before.len() // the folder stays as it is
 	}
 	if err != nil {
 		return port.Settlement{}, err
@@ -60,126 +66,99 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 		s.notes.LastComplete[t.ID] = reading.Time
 	}
 	s.coverage.settle(t, result, reading, !staged.tree.IsZero())
-	staged.before, staged.sidesBefore, staged.staged, staged.foreign = nil, nil, nil, nil // the tree has what the commit needs
+	staged.before, staged.sidesBefore, staged.staged, staged.sides, staged.foreign = nil, nil, nil, nil, nil // the tree has what the commit needs
 	return result, nil
 }
 
 // replace makes the folder of exactly what was read.
 func (s *staging) replace(staged *stagedType, result *port.Settlement) error {
-	for name, item := range staged.staged {
-		staged.count(name, item, result)
-	}
-	for name := range staged.before {
-		if _, ok := staged.staged[name]; !ok {
-			result.Removed++
-		}
-	}
-	result.Items = len(staged.staged)
-	return s.writeFolder(staged, staged.staged)
+	result.Added, result.Modified, result.Removed = staged.added, staged.modified, staged.before.len()-staged.found
+	result.Items = staged.staged.len()
+	return s.writeFolder(staged)
 }
 
 // update makes the folder of what was read and, for the rest, of what there was.
 func (s *staging) update(staged *stagedType, result *port.Settlement) error {
-	known, err := s.known(staged)
+	result.Added, result.Modified = staged.added, staged.modified
+	if err := s.takeOver(staged, nil); err != nil {
+		return err
+	}
+	result.Items = staged.staged.len()
+	return s.writeFolder(staged)
+}
+
+// takeOver adds to what was read what the last commit has beside it, but for what
+// was removed.
+func (s *staging) takeOver(staged *stagedType, removed map[string]bool) error {
+	lines, err := s.linesOf(staged)
 	if err != nil {
 		return err
 	}
-	merged := make(map[string]stagedItem, len(staged.before)+len(staged.staged))
-	for name, blob := range staged.before {
-		item := known[name]
-		item.blob, item.sides = blob, staged.sidesBefore[name]
-		merged[name] = item
-	}
-	for name, item := range staged.staged {
-		staged.count(name, item, result)
-		merged[name] = item
-	}
-	result.Items = len(merged)
-	return s.writeFolder(staged, merged)
+	defer lines.close()
+	return staged.before.each(func(name []byte, blob plumbing.Hash) error {
+		line, err := lines.of(name)
+		if err != nil {
+			return err
+		}
+		if removed[string(name)] {
+			return nil
+		}
+		if _, ok, err := staged.staged.find(string(name)); ok || err != nil {
+			return err
+		}
+		staged.found++
+		if sides := staged.sidesBefore[string(name)]; len(sides) > 0 {
+			staged.sides[string(name)] = sides
+		}
+		return staged.staged.add(name, line, blob)
+	})
 }
 
-// known returns what the index of the last commit says of the items.
-func (s *staging) known(staged *stagedType) (map[string]stagedItem, error) {
-	if staged.index.IsZero() {
-		return nil, nil
+// writeFolder writes the index and the tree of a type, of what was staged.
+func (s *staging) writeFolder(staged *stagedType) error {
+	items := staged.staged
+	for i := range items.len() {
+		s.pack.use(items.entries.at(i).blob)
 	}
-	content, err := readBlob(s.storage, staged.index)
+	index, err := s.pack.putStream(plumbing.BlobObject, indexSize(items), staged.index,
+		func(w io.Writer) error { return writeIndex(w, items) })
 	if err != nil {
-		return nil, fmt.Errorf("reading an index: %w", err)
+		return &port.StorageError{Err: err}
 	}
-	if items, ok := indexLines(content); ok {
-		return items, nil
+	others, err := s.besideItems(staged, index)
+	if err != nil {
+		return &port.StorageError{Err: err}
 	}
-	return decodeIndex(content), nil
+	staged.tree, err = s.pack.putStream(plumbing.TreeObject, folderSize(items, others), staged.treeBefore,
+		func(w io.Writer) error { return writeFolder(w, items, others) })
+	if err != nil {
+		return &port.StorageError{Err: err}
+	}
+	return nil
 }
 
-// keep leaves the folder as it is. What was staged is not part of the commit.
-func (s *staging) keep(staged *stagedType, result *port.Settlement) {
-	result.Items = len(staged.before)
-	s.leave(staged)
-}
-
-// leave notes that nothing takes what was staged of a type.
-func (s *staging) leave(staged *stagedType) {
-	for _, item := range staged.staged {
-		s.unused = append(s.unused, item.blob)
-		for _, side := range item.sides {
-			s.unused = append(s.unused, side.id)
+// besideItems lists what is in the folder of a type beside the items: the index,
+// the side files, and what is somebody else's. A name of ours that somebody else
+// used is ours.
+func (s *staging) besideItems(staged *stagedType, index plumbing.Hash) ([]treeEntry, error) {
+	others := []treeEntry{{name: indexFile, mode: modeFile, id: index}}
+	ours := map[string]struct{}{indexFile: {}}
+	for _, sides := range staged.sides {
+		for _, side := range sides {
+			s.pack.use(side.id)
+			ours[side.name] = struct{}{}
+			others = append(others, treeEntry{name: side.name, mode: modeFile, id: side.id})
 		}
 	}
-}
-
-// count says whether an item is new or different: it, or a file beside it.
-func (t *stagedType) count(name string, item stagedItem, result *port.Settlement) {
-	switch before, ok := t.before[name]; {
-	case !ok:
-		result.Added++
-	case before != item.blob || !slices.Equal(t.sidesBefore[name], item.sides):
-		result.Modified++
-	}
-}
-
-// writeFolder writes the index and the tree of a type.
-func (s *staging) writeFolder(staged *stagedType, items map[string]stagedItem) error {
-	for _, item := range staged.staged {
-		s.used[item.blob]++
-		for _, side := range item.sides {
-			s.used[side.id]++
+	for _, entry := range staged.foreign {
+		item, err := staged.staged.has(entry.name)
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := ours[entry.name]; !item && !ok {
+			others = append(others, entry)
 		}
 	}
-	names := sortedKeys(items)
-	index := encodeIndex(names, items)
-	indexID := objectID(plumbing.BlobObject, index)
-	if staged.index != indexID {
-		if err := s.pack.put(plumbing.BlobObject, indexID, index); err != nil {
-			return &port.StorageError{Err: err}
-		}
-	}
-	var err error
-	staged.tree, err = s.pack.putTree(folderEntries(indexID, names, items, staged.foreign), staged.treeBefore)
-	return err
-}
-
-// folderEntries lists the folder of a type. A name of ours that somebody else used
-// is ours.
-func folderEntries(index plumbing.Hash, names []string, items map[string]stagedItem, foreign []treeEntry) []treeEntry {
-	entries := make([]treeEntry, 0, len(items)+len(foreign)+1)
-	entries = append(entries, treeEntry{name: indexFile, mode: modeFile, id: index})
-	sides := map[string]struct{}{}
-	for _, name := range names {
-		item := items[name]
-		entries = append(entries, treeEntry{name: name, mode: modeFile, id: item.blob})
-		for _, side := range item.sides {
-			entries = append(entries, treeEntry{name: side.name, mode: modeFile, id: side.id})
-			sides[side.name] = struct{}{}
-		}
-	}
-	for _, entry := range foreign {
-		_, item := items[entry.name]
-		_, side := sides[entry.name]
-		if !item && !side && entry.name != indexFile {
-			entries = append(entries, entry)
-		}
-	}
-	return entries
+	sortEntries(others)
+	return others, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 
 	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/port"
 )
 
 // sideFile is a file that belongs to an item and stands beside it: its sealed
@@ -61,10 +62,15 @@ func isProperty(text string) bool {
 
 // splitSides returns the side files of items, by the item's name and each sorted, and
 // the entries that are none: a side file without its item is somebody else's.
-func splitSides[V any](entries []treeEntry, items map[string]V) (sides map[string][]sideFile, rest []treeEntry) {
+func splitSides(entries []treeEntry, isItem func(name string) (bool, error)) (sides map[string][]sideFile, rest []treeEntry, err error) {
 	for _, entry := range entries {
 		item, ok := itemOfSide(entry.name)
-		if _, known := items[item]; !ok || !known || !entry.isFile() {
+		if ok = ok && entry.isFile(); ok {
+			if ok, err = isItem(item); err != nil {
+				return nil, nil, err
+			}
+		}
+		if !ok {
 			rest = append(rest, entry)
 			continue
 		}
@@ -76,7 +82,7 @@ func splitSides[V any](entries []treeEntry, items map[string]V) (sides map[strin
 	for _, of := range sides {
 		slices.SortFunc(of, bySideName)
 	}
-	return sides, rest
+	return sides, rest, nil
 }
 
 func bySideName(a, b sideFile) int { return strings.Compare(a.name, b.name) }
@@ -149,7 +155,11 @@ func (s *staging) stored(t *catalog.Type, name string, id plumbing.Hash) (last s
 	if err != nil {
 		return last, err
 	}
-	if before, ok := staged.before[name]; ok && before != id && len(s.vault.config.PreviousFingerprintKeys) > 0 {
+	before, ok, err := staged.before.find(name)
+	if err != nil {
+		return last, &port.StorageError{Err: err}
+	}
+	if ok && before != id && len(s.vault.config.PreviousFingerprintKeys) > 0 {
 		content, err := readBlob(s.storage, before)
 		if err != nil {
 			return last, err

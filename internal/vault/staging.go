@@ -13,7 +13,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/gofrs/flock"
 
 	"understudy.internal/internal/catalog"
@@ -24,7 +23,7 @@ import (
 type staging struct {
 	vault   *Vault
 	lock    *flock.Flock
-	storage *filesystem.Storage
+	storage *store
 	// previous is the last commit, or nil; root its tree.
 	previous *object.Commit
 	root     *object.Tree
@@ -35,16 +34,15 @@ type staging struct {
 	types    map[string]*stagedType
 	coverage coverage
 	notes    notes
-	// used counts the uses of staged content, unused has what no folder took.
-	used   map[plumbing.Hash]int
-	unused []plumbing.Hash
-	closed bool
+	// scratch has the names of the staged types.
+	scratch *scratch
+	closed  bool
 }
 
 // stagedType is what a sync read of a type.
 type stagedType struct {
-	// before are the items of the last commit: name → blob.
-	before map[string]plumbing.Hash
+	// before are the items of the last commit, without their lines of the index.
+	before *table
 	// sidesBefore are their side files, by the item's name.
 	sidesBefore map[string][]sideFile
 	// index is the index of the last commit, or zero.
@@ -53,20 +51,15 @@ type stagedType struct {
 	foreign []treeEntry
 	// treeBefore is the folder of the last commit; zero if there is none.
 	treeBefore plumbing.Hash
-	// staged are the files read: name → what is in them.
-	staged map[string]stagedItem
+	// staged are the items read, and sides the files beside them.
+	staged *table
+	sides  map[string][]sideFile
+	// found is how many of them the last commit has too, modified how many of these
+	// with other content, and added how many it does not have.
+	found, modified, added int
 	// tree is the folder of the next commit; zero: none.
 	tree    plumbing.Hash
 	settled bool
-}
-
-type stagedItem struct {
-	id, displayName string
-	// line is what the index says, where that is known and the rest is not.
-	line []byte
-	blob plumbing.Hash
-	// sides are the files beside it, sorted.
-	sides []sideFile
 }
 
 // errDone says that a staging is used after its commit.
@@ -78,7 +71,7 @@ func (v *Vault) Begin(ctx context.Context) (port.Staging, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{vault: v, lock: lock, storage: v.keptOpen(), types: map[string]*stagedType{}, used: map[plumbing.Hash]int{}}
+	s := &staging{vault: v, lock: lock, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory}}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -113,7 +106,7 @@ func (s *staging) typeOf(t *catalog.Type) (*stagedType, error) {
 	if staged := s.types[t.ID]; staged != nil {
 		return staged, nil
 	}
-	staged := &stagedType{before: map[string]plumbing.Hash{}, staged: map[string]stagedItem{}}
+	staged := &stagedType{before: newTable(s.scratch), staged: newTable(s.scratch), sides: map[string][]sideFile{}}
 	workload, name, _ := strings.Cut(t.ID, "/")
 	folder := folderIn(s.root, workload)
 	if !folder.IsZero() {
@@ -142,24 +135,25 @@ func folderIn(tree *object.Tree, name string) plumbing.Hash {
 	return plumbing.ZeroHash
 }
 
-func (t *stagedType) read(storage *filesystem.Storage, id plumbing.Hash) error {
-	tree, err := object.GetTree(storage, id)
+func (t *stagedType) read(storage *store, id plumbing.Hash) error {
+	t.treeBefore, t.tree = id, id
+	var others []treeEntry
+	err := eachEntry(storage, id, func(name []byte, mode filemode.FileMode, id plumbing.Hash) error {
+		switch {
+		case string(name) == indexFile && isFile(mode):
+			t.index = id
+		case isItem(string(name), mode):
+			return t.before.add(name, nil, id)
+		default:
+			others = append(others, treeEntry{name: string(name), mode: modeOf(mode), id: id})
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	t.treeBefore, t.tree = id, id
-	for _, file := range tree.Entries {
-		switch {
-		case file.Name == indexFile && isFile(file.Mode):
-			t.index = file.Hash
-		case isItem(file.Name, file.Mode):
-			t.before[file.Name] = file.Hash
-		default:
-			t.foreign = append(t.foreign, treeEntry{name: file.Name, mode: modeOf(file.Mode), id: file.Hash})
-		}
-	}
-	t.sidesBefore, t.foreign = splitSides(t.foreign, t.before)
-	return nil
+	t.sidesBefore, t.foreign, err = splitSides(others, t.before.has)
+	return err
 }
 
 // Add implements [port.Staging]. Only the bookkeeping and the write are done one
@@ -180,41 +174,80 @@ func (s *staging) Add(t *catalog.Type, item port.Item) error {
 	if err != nil {
 		return err
 	}
-	staged := stagedItem{
-		id: item.ID, displayName: strings.ToValidUTF8(item.DisplayName, "\uFFFD"),
-		blob: objectID(plumbing.BlobObject, content), sides: sidesOf(sides),
-	}
-	isNew, err := s.stage(t, name, staged, sides)
+	blob := objectID(plumbing.BlobObject, content)
+	line := appendLine(nil, name, indexed{item.ID, strings.ToValidUTF8(item.DisplayName, "\uFFFD")})
+	isNew, err := s.stage(t, stagedItem{name: name, line: line, blob: blob}, sides)
 	if err != nil {
 		return err
 	}
 	if isNew {
-		if err := s.store(staged.blob, content); err != nil {
+		if err := s.store(blob, content); err != nil {
 			return err
 		}
 	}
 	return s.storeSides(sides)
 }
 
+// stagedItem is an item that was read: its file, its line of the index, and what is
+// in the file.
+type stagedItem struct {
+	name string
+	line []byte
+	blob plumbing.Hash
+}
+
 // stage notes an item, and says whether its content is to be stored. It takes from
 // the side files what is stored already.
-func (s *staging) stage(t *catalog.Type, name string, item stagedItem, sides []madeSide) (isNew bool, err error) {
+func (s *staging) stage(t *catalog.Type, item stagedItem, sides []madeSide) (isNew bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	staged, err := s.unsettled(t)
 	if err != nil {
 		return false, err
 	}
-	if _, ok := staged.staged[name]; ok {
+	before, again, err := staged.staged.find(item.name)
+	switch {
+	case err != nil:
+		return false, &port.StorageError{Err: err}
+	case again && before == item.blob: // a list that moved while it was read brings an item twice
+		for i := range sides {
+			sides[i].content = nil
+		}
+		return false, nil
+	case again:
 		return false, &port.ItemError{Detail: "another item has the same id"}
 	}
-	staged.staged[name] = item
+	changed, err := staged.add(item, sidesOf(sides))
+	if err != nil {
+		return false, &port.StorageError{Err: err}
+	}
 	for i, side := range sides {
-		if s.pack.has(side.id) || slices.Contains(staged.sidesBefore[name], side.sideFile) {
+		if s.pack.has(side.id) || slices.Contains(staged.sidesBefore[item.name], side.sideFile) {
 			sides[i].content = nil
 		}
 	}
-	return staged.before[name] != item.blob && !s.pack.has(item.blob), nil
+	return changed && !s.pack.has(item.blob), nil
+}
+
+// add notes an item, and says whether its content is not what it was.
+func (t *stagedType) add(item stagedItem, sides []sideFile) (changed bool, err error) {
+	before, found, err := t.before.find(item.name)
+	if err := errors.Join(err, t.staged.add([]byte(item.name), item.line, item.blob)); err != nil {
+		return false, err
+	}
+	if len(sides) > 0 {
+		t.sides[item.name] = sides
+	}
+	switch {
+	case !found:
+		t.added++
+	case before != item.blob || !slices.Equal(t.sidesBefore[item.name], sides):
+		t.found++
+		t.modified++
+	default:
+		t.found++
+	}
+	return !found || before != item.blob, nil
 }
 
 // unsettled returns a type that items can be added to.
@@ -257,7 +290,7 @@ func (s *staging) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := s.storage.Close()
+	err := errors.Join(s.storage.Close(), s.scratch.close())
 	if s.pack != nil {
 		s.pack.abort()
 	} else if err := s.vault.mergePacks(); err != nil {

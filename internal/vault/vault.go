@@ -32,10 +32,8 @@ import (
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
@@ -125,19 +123,16 @@ func (v *Vault) Head(context.Context) (commit, tree string, err error) {
 }
 
 // storage opens the repository anew: what was packed meanwhile is seen.
-func (v *Vault) storage() *filesystem.Storage {
-	return filesystem.NewStorage(newRepositoryFiles(v.config.Directory), cache.NewObjectLRU(8*cache.MiByte))
+func (v *Vault) storage() *store {
+	return newStore(v.config.Directory, false)
 }
 
 // keptOpen is storage that keeps its files open: it is for many reads, and closed
 // after them.
-func (v *Vault) keptOpen() *filesystem.Storage {
-	return filesystem.NewStorageWithOptions(newRepositoryFiles(v.config.Directory), cache.NewObjectLRU(8*cache.MiByte),
-		filesystem.Options{KeepDescriptors: true})
-}
+func (v *Vault) keptOpen() *store { return newStore(v.config.Directory, true) }
 
 // tip returns the commit of the branch, or nil.
-func (v *Vault) tip(storage *filesystem.Storage) (*object.Commit, error) {
+func (v *Vault) tip(storage *store) (*object.Commit, error) {
 	ref, err := storage.Reference(v.ref())
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {
 		return nil, nil

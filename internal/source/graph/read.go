@@ -45,7 +45,6 @@ type reading struct {
 	trail *trail
 
 	mu      sync.Mutex
-	seen    map[uint64]uint64
 	missed  *port.ReadError // the first thing that was not read
 	misses  int
 	parents int
@@ -56,8 +55,8 @@ type reading struct {
 // Read implements [port.Session].
 //
 // An item that lies in two pages of a list, because the list moved while it was
-// read, is given to sink once when both are the same; when they differ, both are
-// given, and the vault refuses the second. An item that is listed but answers 404
+// read, is given to sink twice: the vault stages it once when both are the same, and
+// refuses the second when they differ. An item that is listed but answers 404
 // when it is read makes the type incomplete, as every other failure does: the
 // next sync will see whether it is gone.
 //
@@ -90,7 +89,6 @@ func (s *session) newReading(
 		ctx:        readCtx,
 		cancel:     cancel,
 		sink:       sink,
-		seen:       make(map[uint64]uint64),
 	}
 	return r, func() {
 		stop()
@@ -208,9 +206,6 @@ func (r *reading) begin(c *call, p place, parent string, e entry) error {
 	if parent != "" {
 		id = parent + "/" + id
 	}
-	if r.repeated(id, e.raw) {
-		return nil
-	}
 	if r.t.Detail == nil && len(r.t.Children) == 0 {
 		return r.give(id, e.name, e.raw)
 	}
@@ -228,17 +223,6 @@ func (r *reading) begin(c *call, p place, parent string, e entry) error {
 		return r.note(r.complete(p.item(e.id), id, e.id, e))
 	})
 	return nil
-}
-
-// repeated says whether the list brought an item before, with the same content.
-// It remembers 16 bytes an item.
-func (r *reading) repeated(id string, raw []byte) bool {
-	key, content := maphash.String(r.seed, id), maphash.Bytes(r.seed, raw)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before, ok := r.seen[key]
-	r.seen[key] = content
-	return ok && before == content
 }
 
 // give gives a complete item to the sink.
