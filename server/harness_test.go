@@ -226,6 +226,14 @@ func (h *harness) forgetSignIns() {
 	}
 }
 
+// forgetCursors lets the next sync read every type in full.
+func (h *harness) forgetCursors() {
+	h.Helper()
+	if err := os.RemoveAll(filepath.Join(h.lab.Folder, "data", "cursors")); err != nil {
+		h.Fatal(err)
+	}
+}
+
 // git runs git in a tenant's repository.
 func (h *harness) git(tenant string, args ...string) string {
 	h.Helper()

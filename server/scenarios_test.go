@@ -113,6 +113,7 @@ func TestScenarios(t *testing.T) {
 			h.mustSync(c.tenant, nil, signsIn)
 			before := h.files(c.tenant)
 			h.changeTenant()
+			h.forgetCursors() // what goes wrong is the list: by delta it would not be read
 			if c.forget {
 				h.forgetSignIns()
 			}

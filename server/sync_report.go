@@ -164,9 +164,9 @@ func (r *syncReport) others() {
 		if isLeft(result.GetOutcome()) {
 			continue
 		}
-		fmt.Fprintf(&rows, "  %s\t%s\t%s\t+%d ~%d -%d\t%s\n", printable(result.GetConfigurationType()),
+		fmt.Fprintf(&rows, "  %s\t%s\t%s\t+%d ~%d -%d\t%s\t%s\n", printable(result.GetConfigurationType()),
 			outcomeName(result.GetOutcome()), counted(int(result.GetItemCount()), "item"),
-			result.GetAddedCount(), result.GetModifiedCount(), result.GetRemovedCount(),
+			result.GetAddedCount(), result.GetModifiedCount(), result.GetRemovedCount(), readModes[result.GetReadMode()],
 			result.GetDuration().AsDuration().Round(time.Millisecond))
 	}
 	changed := counts[understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED]
@@ -178,7 +178,7 @@ func (r *syncReport) others() {
 	}
 	r.b.WriteString("\n")
 	if r.view.verbose && rows.Len() > 0 {
-		r.columns("  CONFIGURATION TYPE\tOUTCOME\tITEMS\tCHANGES\tTOOK\n" + rows.String())
+		r.columns("  CONFIGURATION TYPE\tOUTCOME\tITEMS\tCHANGES\tREAD\tTOOK\n" + rows.String())
 	}
 }
 
@@ -240,6 +240,13 @@ func (r *syncReport) failureOf(s *rpcstatus.Status) *understudyv1.AuthFailure {
 // reasonOfStatus returns the ErrorReason in a status.
 func reasonOfStatus(s *rpcstatus.Status) string {
 	return detailOf[*errdetails.ErrorInfo](status.FromProto(s)).GetReason()
+}
+
+// readModes says in words how a type was read.
+var readModes = map[understudyv1.ReadMode]string{
+	understudyv1.ReadMode_READ_MODE_UNSPECIFIED: "-",
+	understudyv1.ReadMode_READ_MODE_FULL:        "in full",
+	understudyv1.ReadMode_READ_MODE_DELTA:       "by delta",
 }
 
 // isLeft says whether an outcome leaves a type to be retried.

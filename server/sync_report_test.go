@@ -46,12 +46,14 @@ func partialSync(t *testing.T) *fakeSyncs {
 	alike.Reason, alike.Error = forbidden.GetReason(), forbidden.GetError()
 	changed := result("entra/groups", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED)
 	changed.AddedCount, changed.ModifiedCount, changed.RemovedCount = 1, 2, 3
-	changed.Duration = durationpb.New(1500 * time.Millisecond)
+	changed.Duration, changed.ReadMode = durationpb.New(1500*time.Millisecond), understudyv1.ReadMode_READ_MODE_DELTA
+	unchanged := result("entra/organization", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED)
+	unchanged.ReadMode = understudyv1.ReadMode_READ_MODE_FULL
 	return &fakeSyncs{events: []*understudyv1.SyncEvent{
 		startedEvent("entra/groups", "entra/organization", "entra/terms-of-use", "print/settings", "intune/scripts", "intune/policies", "x/y"),
 		failedEvent(failure, understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL),
 		completedEvent(changed),
-		completedEvent(result("entra/organization", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED)),
+		completedEvent(unchanged),
 		completedEvent(first),
 		completedEvent(notBackedUp("print/settings")),
 		completedEvent(forbidden),
@@ -103,10 +105,10 @@ const partialTail = `Commit 0123456789abcdef on refs/heads/main (new). Pushed to
 Retry only what is missing: understudy sync --retry tenants/contoso/syncs/01a
 `
 
-const partialVerbose = `  CONFIGURATION TYPE  OUTCOME        ITEMS    CHANGES   TOOK
-  entra/groups        CHANGED        3 items  +1 ~2 -3  1.5s
-  entra/organization  UNCHANGED      3 items  +0 ~0 -0  0s
-  x/y                 NOT_AVAILABLE  3 items  +0 ~0 -0  0s
+const partialVerbose = `  CONFIGURATION TYPE  OUTCOME        ITEMS    CHANGES   READ      TOOK
+  entra/groups        CHANGED        3 items  +1 ~2 -3  by delta  1.5s
+  entra/organization  UNCHANGED      3 items  +0 ~0 -0  in full   0s
+  x/y                 NOT_AVAILABLE  3 items  +0 ~0 -0  -         0s
 `
 
 const partialWay = `Sync tenants/contoso/syncs/01a

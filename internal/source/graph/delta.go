@@ -40,18 +40,17 @@ func (s *session) ReadSince(
 	r, end := s.newReading(ctx, t, identity, sink)
 	defer end()
 	// Before the list: a change that the list just missed comes after the links.
-	links, err := r.latestLinks()
-	if err != nil {
+	links, noLinks := r.latestLinks()
+	if noLinks != nil {
 		s.source.logger.LogAttrs(ctx, slog.LevelDebug, "there is no delta link, and the next reading will be a full one",
-			slog.String("configuration_type", t.ID), slog.String("reason", err.Error()))
+			slog.String("configuration_type", t.ID), slog.String("reason", noLinks.Error()))
 	}
 	r.trail = newTrail(t)
-	if err := r.all(); err != nil {
+	if err := r.all(); err != nil || noLinks != nil {
 		return full, err
 	}
-	if len(links) > 0 {
-		full.Cursor, err = s.source.encodeCursor(t, cursorState{Links: [][]string{links}, Items: r.trail.items})
-	}
+	var err error
+	full.Cursor, err = s.source.encodeCursor(t, cursorState{Links: [][]string{links}, Items: r.trail.items})
 	return full, err
 }
 
