@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// safePath is what every file of a backup is called, whatever the tenant's ids are.
-var safePath = regexp.MustCompile(`^(coverage\.json|[a-z0-9-]+/[a-z0-9-]+/[A-Za-z0-9_~][A-Za-z0-9._~-]{0,200}\.json)$`)
+// safePath is what every file of a backup is called, whatever the tenant's ids are:
+// items, their indexes, and the scripts beside items.
+var safePath = regexp.MustCompile(`^(coverage\.json|[a-z0-9-]+/[a-z0-9-]+/[A-Za-z0-9_~][A-Za-z0-9._~-]{0,200}\.(json|ps1))$`)
 
 // TestHostileTenant backs up ids and names like `../../x`, `CON`, `.git/hooks/…`,
 // 1,000 characters and pairs that differ in case only. All of them end as files with
@@ -22,8 +23,11 @@ func TestHostileTenant(t *testing.T) {
 		t.Errorf("git fsck: %s", out)
 	}
 	files := h.files("contoso")
-	folded := map[string]string{}
+	folded, documents := map[string]string{}, 0
 	for path := range files {
+		if filepath.Ext(path) == ".json" {
+			documents++
+		}
 		if !safePath.MatchString(path) {
 			t.Errorf("%q is not a safe path", path)
 		}
@@ -38,8 +42,8 @@ func TestHostileTenant(t *testing.T) {
 		items += int(event.GetConfigurationCompleted().GetResult().GetItemCount())
 	}
 	indexes := len(harnessTypes)
-	if len(files) != items+indexes+1 {
-		t.Errorf("%d files hold %d items, %d indexes and the coverage", len(files), items, indexes)
+	if documents != items+indexes+1 {
+		t.Errorf("%d documents hold %d items, %d indexes and the coverage", documents, items, indexes)
 	}
 	h.git("contoso", "clone", "--quiet", h.lab.repository("contoso"), filepath.Join(t.TempDir(), "checkout"))
 
