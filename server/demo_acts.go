@@ -154,6 +154,11 @@ func (d *demo) follow(
 			f := e.AuthenticationFailed.GetFailure()
 			d.say("   %s\n   reason %s %s; not backed up: %d configuration types; see: understudy help %s", f.GetMessage(),
 				f.GetReason(), f.GetProviderErrorCode(), f.GetAffectedCount(), identity.HelpPage(f.GetReason()))
+		case *understudyv1.SyncEvent_ConfigurationCompleted:
+			if r := e.ConfigurationCompleted.GetResult(); r.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED ||
+				r.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE {
+				d.say("   %s: %s", r.GetConfigurationType(), r.GetError().GetMessage())
+			}
 		case *understudyv1.SyncEvent_Finished:
 			sync := e.Finished.GetSync()
 			c := sync.GetCounts()

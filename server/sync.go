@@ -23,7 +23,7 @@ type syncCommand struct {
 	Cancel string `placeholder:"SYNC" xor:"what" help:"Start nothing; cancel this sync."`
 
 	ConfigurationType []string      `short:"t" placeholder:"TYPE" help:"Sync only these types: an id, intune/* for a workload, or *. Repeat it, or separate with commas. Default: the tenant's."`
-	Policy            string        `enum:",continue-without-user,require-user,service-principal-only" default:"" placeholder:"POLICY" help:"What to do when the user cannot sign in: continue-without-user, require-user or service-principal-only. Default: the tenant's."`
+	Policy            string        `enum:"tenant,continue-without-user,require-user,service-principal-only" default:"tenant" placeholder:"POLICY" help:"What to do when the user cannot sign in: continue-without-user, require-user or service-principal-only. Default: as the tenant says."`
 	AllowPrompt       bool          `xor:"prompt" help:"A person may be asked to sign in."`
 	NoPrompt          bool          `xor:"prompt" help:"Nobody is asked to sign in: only a cached sign-in or a service account is used."`
 	Timeout           time.Duration `placeholder:"DURATION" help:"How long the sync may run, for example 30m. Default: the server's limit."`
@@ -119,7 +119,7 @@ func (c *syncCommand) checkRest(flag string) error {
 		{"--accept-collapse", len(c.AcceptCollapse) > 0},
 		{"--timeout", c.Timeout != 0},
 		{"--dry-run", c.DryRun},
-		{"--policy", c.Policy != "" && !retries},
+		{"--policy", c.policy() != understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_UNSPECIFIED && !retries},
 		{"--allow-prompt", c.AllowPrompt && !retries},
 		{"--no-prompt", c.NoPrompt && !retries},
 		{"--comment", c.Comment != "" && !retries},

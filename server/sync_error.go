@@ -57,7 +57,7 @@ func (c *syncCommand) advice(s *status.Status, info *errdetails.ErrorInfo) []str
 	case understudyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
 		if s.Code() == codes.Unavailable {
 			list = append(list, "see whether the server runs on "+c.Connection.Address+
-				" and whether it uses TLS; `understudy serve` starts one, --address names another")
+				" and whether it uses TLS (--tls, --ca-file, and --certificate with --key where it asks for one); `understudy serve` starts one, --address names another")
 		}
 	case understudyv1.ErrorReason_ERROR_REASON_SYNC_ALREADY_RUNNING:
 		sync := info.GetMetadata()["sync"]

@@ -98,7 +98,7 @@ func (f *syncFollower) lost(err error) string {
 	if !f.answered {
 		return "The server cannot be called now (" + statusName(status.Code(err)) + ")."
 	}
-	return "The stream was lost (" + statusName(status.Code(err)) + "); the sync goes on."
+	return "The stream was lost (" + statusName(status.Code(err)) + ")."
 }
 
 // attempts is how often a stream may break with nothing new in between.

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,15 +117,24 @@ func (r *syncReport) left() {
 	var reasons []string // in the order they came
 	counts := map[string]int{}
 	left := 0
-	for _, result := range r.view.results {
+	missing := map[string]bool{}
+	denied := 0
+	for _, result := range slices.SortedFunc(slices.Values(r.view.results), byType) {
 		if !isLeft(result.GetOutcome()) {
 			continue
 		}
 		left++
-		fmt.Fprintf(&rows, "  %s\t%s\t%s\t%s\n", printable(result.GetConfigurationType()), outcomeName(result.GetOutcome()),
-			strings.TrimPrefix(result.GetReason().String(), "CONFIGURATION_FAILURE_REASON_"), r.lastComplete(result))
+		fmt.Fprintf(&rows, "  %s\t%s\t%s\t%s%s\n", printable(result.GetConfigurationType()), outcomeName(result.GetOutcome()),
+			strings.TrimPrefix(result.GetReason().String(), "CONFIGURATION_FAILURE_REASON_"), r.lastComplete(result), refusal(result))
 		if r.isIdentityFailure(result) {
 			continue // said above, once for all
+		}
+		if permissions := r.failureOf(result.GetError()).GetMissingPermissions(); result.GetReason() == permissionMissing && len(permissions) > 0 {
+			denied++
+			for _, permission := range permissions {
+				missing[permission] = true
+			}
+			continue // said below, once for all
 		}
 		why := printable(result.GetError().GetMessage()) + " Help: " + helpFor(result.GetReason().String())
 		if counts[why]++; counts[why] == 1 {
@@ -141,6 +152,30 @@ func (r *syncReport) left() {
 		}
 		fmt.Fprintf(&r.b, "  %d x %s\n", counts[why], why)
 	}
+	if denied > 0 {
+		fmt.Fprintf(&r.b, "\n  %d x Permissions are missing, or a directory role: some or all of %s. Grant them with admin consent, and sync again."+
+			" `understudy catalog --permissions` lists what each needs. Help: %s\n", denied,
+			printable(strings.Join(slices.Sorted(maps.Keys(missing)), ", ")), helpFor(permissionMissing.String()))
+	}
+}
+
+const permissionMissing = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING
+
+func byType(a, b *understudyv1.ConfigurationResult) int {
+	return strings.Compare(a.GetConfigurationType(), b.GetConfigurationType())
+}
+
+// refusal is the request that was refused, as a last column, or nothing.
+func refusal(result *understudyv1.ConfigurationResult) string {
+	metadata := metadataOf(result.GetError())
+	if metadata["httpStatus"] == "" {
+		return ""
+	}
+	text := fmt.Sprintf("HTTP %s: %s", metadata["httpStatus"], metadata["operation"])
+	if id := metadata["requestId"]; id != "" {
+		text += ", request id " + id
+	}
+	return "\t" + printable(text)
 }
 
 // isIdentityFailure says whether a result has the failure of an identity as its
@@ -169,6 +204,10 @@ func (r *syncReport) others() {
 			result.GetAddedCount(), result.GetModifiedCount(), result.GetRemovedCount(), readModes[result.GetReadMode()],
 			result.GetDuration().AsDuration().Round(time.Millisecond))
 	}
+	if r.sync.GetSnapshot() == nil && !r.sync.GetSpec().GetDryRun() {
+		r.uncommitted()
+		return
+	}
 	changed := counts[understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED]
 	unchanged := counts[understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED]
 	fmt.Fprintf(&r.b, "\nBacked up: %s (%d changed, %d unchanged).",
@@ -180,6 +219,16 @@ func (r *syncReport) others() {
 	if r.view.verbose && rows.Len() > 0 {
 		r.columns("  CONFIGURATION TYPE\tOUTCOME\tITEMS\tCHANGES\tREAD\tTOOK\n" + rows.String())
 	}
+}
+
+// uncommitted counts what was read for nothing, and what was not read at all.
+func (r *syncReport) uncommitted() {
+	read := len(r.view.results)
+	fmt.Fprintf(&r.b, "\nRead, but not committed: %s.", counted(read, "configuration type"))
+	if rest := int(r.sync.GetCounts().GetTotal()) - read; rest > 0 {
+		fmt.Fprintf(&r.b, " Not read: %d.", rest)
+	}
+	r.b.WriteString("\n")
 }
 
 // backup says where the backup is.
@@ -210,6 +259,10 @@ func (r *syncReport) backup() {
 
 // next says how to make the backup whole.
 func (r *syncReport) next() {
+	if r.sync.GetSnapshot() == nil && !r.sync.GetSpec().GetDryRun() {
+		fmt.Fprintf(&r.b, "Retry: %s\n", r.view.command("--retry", r.sync.GetName()))
+		return
+	}
 	for _, result := range r.view.results {
 		if isLeft(result.GetOutcome()) {
 			fmt.Fprintf(&r.b, "Retry only what is missing: %s\n", r.view.command("--retry", r.sync.GetName()))
@@ -235,6 +288,11 @@ func (r *syncReport) lastComplete(result *understudyv1.ConfigurationResult) stri
 // failureOf returns the AuthFailure in a status, or nil.
 func (r *syncReport) failureOf(s *rpcstatus.Status) *understudyv1.AuthFailure {
 	return detailOf[*understudyv1.AuthFailure](status.FromProto(s))
+}
+
+// metadataOf returns the metadata of the ErrorInfo in a status.
+func metadataOf(s *rpcstatus.Status) map[string]string {
+	return detailOf[*errdetails.ErrorInfo](status.FromProto(s)).GetMetadata()
 }
 
 // reasonOfStatus returns the ErrorReason in a status.

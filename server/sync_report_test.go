@@ -92,9 +92,9 @@ The user failed: CONDITIONAL_ACCESS_BLOCKED (AADSTS53003)
 Not backed up completely (4); the previous content is kept:
   CONFIGURATION TYPE  OUTCOME        REASON                  LAST COMPLETE
   entra/terms-of-use  NOT_BACKED_UP  USER_NOT_AUTHENTICATED  2025-11-24 16:00
-  print/settings      NOT_BACKED_UP  USER_NOT_AUTHENTICATED  never
-  intune/scripts      FAILED         PERMISSION_MISSING      never
   intune/policies     INCOMPLETE     PERMISSION_MISSING      never
+  intune/scripts      FAILED         PERMISSION_MISSING      never
+  print/settings      NOT_BACKED_UP  USER_NOT_AUTHENTICATED  never
 
   2 x The service principal may not read this: the permission X.Read.All is missing, or a directory role. Grant it with admin consent, then sync again. The previous content is kept. Help: understudy help CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING
 
@@ -207,8 +207,9 @@ The service principal failed: CREDENTIAL_EXPIRED
   Missing permissions: A.Read, B.Read
   Help: https://help.example/credential-expired
 
-Backed up: 0 configuration types (0 changed, 0 unchanged).
+Read, but not committed: 0 configuration types.
 Nothing was committed; the previous backup is unchanged.
+Retry: understudy sync --retry tenants/contoso/syncs/01a
 `},
 		{"cancelled", understudyv1.SyncState_SYNC_STATE_CANCELLED, func(s *understudyv1.Sync) {
 			s.Error = statusProto(t, codes.Canceled, "The sync was cancelled.",
@@ -217,8 +218,9 @@ Nothing was committed; the previous backup is unchanged.
   The sync was cancelled.
   Help: understudy help ERROR_REASON_SYNC_CANCELLED
 
-Backed up: 0 configuration types (0 changed, 0 unchanged).
+Read, but not committed: 0 configuration types.
 Nothing was committed; the previous backup is unchanged.
+Retry: understudy sync --retry tenants/contoso/syncs/01a
 `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -258,7 +260,7 @@ Started: 2 configuration types, catalog 1.2.
   Until  00:05:00, in 5m0s
   Meanwhile the sync reads what the service principal can read.
 
-The stream was lost (UNAVAILABLE); the sync goes on. Trying again in `
+The stream was lost (UNAVAILABLE). Trying again in `
 		if !strings.HasPrefix(got.err, want) || strings.Count(got.err, "ABCD-EFGH") != 1 || got.code != exitOK {
 			t.Errorf("code %d:\n%s", got.code, cmp.Diff(want, got.err))
 		}

@@ -237,7 +237,13 @@ func (v *textView) progressText(now time.Time) string {
 		text += fmt.Sprintf("; the tenant makes requests wait %s", delay.Round(100*time.Millisecond))
 	}
 	if active := p.GetActiveConfigurationTypes(); len(active) > 0 {
-		text += "; " + strings.Join(active, ", ")
+		text += "; " + strings.Join(active[:min(len(active), shownActive)], ", ")
+		if more := len(active) - shownActive; more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
 	}
 	return printable(text)
 }
+
+// shownActive is how many of the types that are being read a line names.
+const shownActive = 3

@@ -45,7 +45,7 @@ func newTenants(cfg *config, keys keys, types *catalog.Catalog, logger *slog.Log
 			}
 		}
 		b := tenantBuilder{
-			cfg: cfg, keys: keys, types: types, definition: d, cloud: cloud, client: clients[d.Cloud], logger: logger.With("tenant", d.ID),
+			cfg: cfg, keys: keys, types: types, definition: d, cloud: cloud, client: clients[d.Cloud], logger: logger.With("tenant", d.ID), plain: logger,
 		}
 		built, err := b.build()
 		if err != nil {
@@ -65,6 +65,7 @@ type tenantBuilder struct {
 	cloud      identity.Cloud
 	client     *http.Client
 	logger     *slog.Logger
+	plain      *slog.Logger // of an identity, which names its tenant itself
 }
 
 func (b *tenantBuilder) build() (*engine.Tenant, error) {
@@ -72,7 +73,7 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 	t := &engine.Tenant{Name: "tenants/" + d.ID, ConfigurationTypes: d.ConfigurationTypes, Policy: d.AuthenticationPolicy}
 	common := identity.Config{
 		Tenant: d.ID, DirectoryID: d.DirectoryID, Cloud: b.cloud, HTTPClient: b.client, HelpBaseURL: b.cfg.HelpBaseURL,
-		CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.logger,
+		CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.plain,
 	}
 	var err error
 	if t.Catalog, err = b.types.Narrow(d.Exclude, d.Filters); err != nil {

@@ -22,6 +22,8 @@ type attempt struct {
 	identity understudyv1.Identity
 	// detail says more, in this service's own words.
 	detail string
+	// refused is what the source said, if that is the reason.
+	refused *port.ReadError
 	// failure is the authentication failure that is the reason, if one is.
 	failure *understudyv1.AuthFailure
 }
@@ -61,13 +63,14 @@ func (r *run) readType(t *catalog.Type) error {
 		r.learn(t, port.ProbeDifferent) // the user shall say what there is
 	}
 	if settlement.Reason != a.reason {
-		a.reason, a.detail, a.failure = settlement.Reason, "", nil
+		a.reason, a.detail, a.refused, a.failure = settlement.Reason, "", nil, nil
 	}
+	r.logRefusal(t, a)
 	result := &understudyv1.ConfigurationResult{
 		ConfigurationType: t.ID,
 		Outcome:           settlement.Outcome,
 		Reason:            settlement.Reason,
-		Error:             failureStatus(settlement.Reason, a.detail, a.failure),
+		Error:             failureStatus(settlement.Reason, a.detail, a.refused, a.failure),
 		Identity:          a.identity,
 		Path:              settlement.Path,
 		ItemCount:         int32(settlement.Items),
@@ -194,7 +197,7 @@ func (tr *typeReader) partial() understudyv1.ConfigurationOutcome {
 
 // refused turns what the source says into an attempt.
 func (tr *typeReader) refused(a *attempt, err *port.ReadError, who *actor) {
-	a.outcome, a.reason, a.detail = tr.partial(), err.Reason, err.Detail
+	a.outcome, a.reason, a.detail, a.refused = tr.partial(), err.Reason, err.Detail, err
 	switch err.Reason {
 	case understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE:
 		a.outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE
@@ -215,6 +218,15 @@ func (tr *typeReader) refused(a *attempt, err *port.ReadError, who *actor) {
 		if err.HTTPStatus == http.StatusBadRequest && tr.t.TenantFilter != "" && tr.staged == 0 {
 			a.detail = filterRefusedDetail
 		}
+	}
+}
+
+// logRefusal logs which request the source did not answer as it should, with the id
+// to quote to Microsoft.
+func (r *run) logRefusal(t *catalog.Type, a attempt) {
+	if e := a.refused; e != nil && a.outcome != understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE {
+		r.logger.Warn("a configuration type was not read completely", "configuration_type", t.ID, "reason", e.Reason.String(),
+			"operation", e.Operation, "status", e.HTTPStatus, "request_id", e.RequestID)
 	}
 }
 

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"strconv"
+
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -8,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
 )
 
 // errorDomain is the domain of every ErrorInfo of this service.
@@ -75,12 +78,21 @@ var failureCodes = map[understudyv1.ConfigurationFailureReason]code.Code{
 
 // failureStatus is the error of a configuration result.
 func failureStatus(
-	reason understudyv1.ConfigurationFailureReason, detail string, failure *understudyv1.AuthFailure,
+	reason understudyv1.ConfigurationFailureReason, detail string, refused *port.ReadError, failure *understudyv1.AuthFailure,
 ) *rpcstatus.Status {
 	if reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_UNSPECIFIED {
 		return nil
 	}
 	metadata := map[string]string{"configurationFailureReason": reason.String()}
+	if refused != nil {
+		metadata["operation"] = refused.Operation
+		if refused.HTTPStatus != 0 {
+			metadata["httpStatus"] = strconv.Itoa(refused.HTTPStatus)
+		}
+		if refused.RequestID != "" {
+			metadata["requestId"] = refused.RequestID
+		}
+	}
 	errorReason := understudyv1.ErrorReason_ERROR_REASON_CONFIGURATION_NOT_BACKED_UP
 	if failure != nil && reason != understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING {
 		return newStatus(authCode(failure), errorReason, failure.GetMessage(), metadata, authDetails(failure)...)

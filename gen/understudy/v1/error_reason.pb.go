@@ -77,7 +77,9 @@ const (
 	// The service cannot store: disk full, engine down. UNAVAILABLE with RetryInfo.
 	ErrorReason_ERROR_REASON_STORAGE_UNAVAILABLE ErrorReason = 19
 	// A configuration was not backed up completely; the reason is in the metadata
-	// `configurationFailureReason`. The code follows the reason.
+	// `configurationFailureReason`. The code follows the reason. Where a request was
+	// refused, the metadata name it: `operation`, `httpStatus`, `requestId` (to quote
+	// in a support case with Microsoft).
 	ErrorReason_ERROR_REASON_CONFIGURATION_NOT_BACKED_UP ErrorReason = 20
 )
 
