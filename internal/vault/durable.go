@@ -3,6 +3,7 @@ package vault
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -13,15 +14,26 @@ func writeDurably(path string, mode os.FileMode, content []byte) error {
 	return writeFile(path, mode, content, true)
 }
 
+// streamDurably is writeDurably for what is written piece by piece.
+func streamDurably(path string, mode os.FileMode, write func(io.Writer) error) error {
+	return makeFile(path, mode, write, true)
+}
+
 // writeFile writes a file so that nobody sees a part of it. Unless it is durable, a
 // power cut may still leave a part.
 func writeFile(path string, mode os.FileMode, content []byte, durable bool) error {
+	return makeFile(path, mode, func(out io.Writer) error {
+		_, err := out.Write(content)
+		return err
+	}, durable)
+}
+
+func makeFile(path string, mode os.FileMode, write func(io.Writer) error, durable bool) error {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp*")
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Chmod(mode))
+	err = errors.Join(write(file), file.Chmod(mode))
 	if durable {
 		err = errors.Join(err, file.Sync())
 	}

@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -283,7 +282,9 @@ func (w *packWriter) finish() (path string, err error) {
 	}
 	base := filepath.Join(w.directory, "pack-"+hex.EncodeToString(checksum))
 	indexed := make(chan error, 1) // both reach the disk at the same time
-	go func() { indexed <- writeDurably(base+".idx", 0o444, w.index(checksum)) }()
+	go func() {
+		indexed <- streamDurably(base+".idx", 0o444, func(out io.Writer) error { return w.writeIndex(out, checksum) })
+	}()
 	err = errors.Join(w.file.Chmod(0o444), w.file.Sync(), w.file.Close())
 	if err = errors.Join(err, <-indexed); err != nil {
 		return "", err
@@ -294,47 +295,6 @@ func (w *packWriter) finish() (path string, err error) {
 		return "", err
 	}
 	return base + ".pack", syncDirectory(w.directory)
-}
-
-// index returns the version 2 index of the pack.
-func (w *packWriter) index(checksum []byte) []byte {
-	objects := make([]*packed, w.objects.n)
-	for i := range objects {
-		objects[i] = w.objects.at(i)
-	}
-	slices.SortFunc(objects, func(a, b *packed) int { return bytes.Compare(a.id[:], b.id[:]) })
-	out := make([]byte, 0, 8+1024+len(objects)*28+40)
-	out = append(out, 0xff, 't', 'O', 'c', 0, 0, 0, 2)
-	counts := [256]uint32{}
-	for _, o := range objects {
-		counts[o.id[0]]++
-	}
-	total := uint32(0)
-	for _, n := range counts {
-		total += n
-		out = binary.BigEndian.AppendUint32(out, total)
-	}
-	for _, o := range objects {
-		out = append(out, o.id[:]...)
-	}
-	for _, o := range objects {
-		out = binary.BigEndian.AppendUint32(out, o.crc)
-	}
-	var large []int64
-	for _, o := range objects {
-		if o.offset() < 1<<31 {
-			out = binary.BigEndian.AppendUint32(out, uint32(o.offset()))
-			continue
-		}
-		out = binary.BigEndian.AppendUint32(out, 1<<31|uint32(len(large)))
-		large = append(large, o.offset())
-	}
-	for _, offset := range large {
-		out = binary.BigEndian.AppendUint64(out, uint64(offset))
-	}
-	out = append(out, checksum...)
-	sum := sha1.Sum(out)
-	return append(out, sum[:]...)
 }
 
 // withoutUnused returns the pack without the objects that are not in use: this one

@@ -138,7 +138,7 @@ func openPackFile(path string) *packFile {
 	}
 	var head [indexNames]byte
 	pack, packErr := os.Open(strings.TrimSuffix(path, ".idx") + ".pack")
-	if _, err := index.ReadAt(head[:], 0); err != nil || packErr != nil || !bytes.Equal(head[:indexHeader], []byte{0xff, 't', 'O', 'c', 0, 0, 0, 2}) {
+	if _, err := index.ReadAt(head[:], 0); err != nil || packErr != nil || !bytes.Equal(head[:indexHeader], indexMagic) {
 		index.Close()
 		if packErr == nil {
 			pack.Close()
