@@ -229,8 +229,14 @@ func (h *harness) forgetSignIns() {
 // forgetCursors lets the next sync read every type in full.
 func (h *harness) forgetCursors() {
 	h.Helper()
-	if err := os.RemoveAll(filepath.Join(h.lab.Folder, "data", "cursors")); err != nil {
-		h.Fatal(err)
+	forgetCursors(h, h.lab.Folder)
+}
+
+// forgetCursors removes where the readings of all tenants of a lab left off.
+func forgetCursors(tb testing.TB, folder string) {
+	tb.Helper()
+	if err := os.RemoveAll(filepath.Join(folder, "data", "cursors")); err != nil {
+		tb.Fatal(err)
 	}
 }
 
