@@ -10,12 +10,13 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// A type that can be read by delta is read in full at least once in seven days,
-// which is also how long Graph keeps the state behind a delta link. Each type has a
-// day of its own within the last part of it, so that not all are due in one sync.
+// A type that can be read by delta is read in full by the first sync that is later
+// than this after the last full reading. Where there is a sync every night that is at
+// least once in seven days, which is also how long Graph keeps the state behind a
+// delta link. Each type has a time of its own, so that not all are due in one sync.
 // https://learn.microsoft.com/graph/delta-query-overview
 const (
-	fullReadingEvery  = 7 * 24 * time.Hour
+	fullReadingLatest = 156 * time.Hour
 	fullReadingSpread = 36 * time.Hour
 )
 
@@ -53,7 +54,7 @@ func (rec *record) continues(now *record) bool {
 func fullReadingAfter(tenant, configurationType string) time.Duration {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(tenant + "\x00" + configurationType)) // never fails
-	return fullReadingEvery - time.Duration(hash.Sum32())*fullReadingSpread/(1<<32)
+	return fullReadingLatest - time.Duration(hash.Sum32()%uint32(fullReadingSpread/time.Second))*time.Second
 }
 
 // incremental reads the type, by delta where that is possible, and notes what the
