@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 
+	"understudy.internal/internal/durable"
 	"understudy.internal/internal/tenant"
 )
 
@@ -167,40 +168,9 @@ func makeKey(dataDir, path string, use keyUse) error {
 }
 
 // writeKey puts a file there as a whole, which no power cut takes away.
-func writeKey(path, content string) (err error) {
+func writeKey(path, content string) error {
 	folder := filepath.Dir(path)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(folder, ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	_, err = file.WriteString(content)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
-	}
-	return errors.Join(syncFolder(folder), syncFolder(filepath.Dir(folder)))
-}
-
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil // has no such call
-	}
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
+	return errors.Join(durable.WriteFile(path, []byte(content)), durable.SyncFolder(filepath.Dir(folder)))
 }
 
 // parseKey returns the key in the content of a file: 32 bytes in base64 or

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/crypto/nacl/secretbox"
 
+	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
@@ -118,34 +119,8 @@ func (s *Store) Save(configurationType string, record []byte) error {
 	}
 	plain := append([]byte(s.owner(configurationType)), record...)
 	content := secretbox.Seal(append([]byte(s.head()), nonce[:]...), plain, &nonce, &s.config.Key)
-	if err := writeDurably(s.path(configurationType), content); err != nil {
+	if err := durable.WriteFile(s.path(configurationType), content); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	return nil
-}
-
-// writeDurably writes a file with mode 0600 so that it has its whole content or the
-// one before, also after a power cut.
-func writeDurably(path string, content []byte) error {
-	directory := filepath.Dir(path)
-	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(directory, ".tmp-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	folder, err := os.Open(directory)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/cache"
 	"golang.org/x/crypto/nacl/secretbox"
+
+	"understudy.internal/internal/durable"
 )
 
 // tokenCache keeps the sign-in of one user of one tenant and client on the disk,
@@ -125,7 +127,7 @@ func (c *tokenCache) write(content []byte) error {
 	}
 	head := []byte(magic + keyID(c.key) + "\n")
 	sealed := secretbox.Seal(append(head, nonce[:]...), content, &nonce, &c.key)
-	return writeDurably(c.path, sealed)
+	return durable.WriteFile(c.path, sealed)
 }
 
 func (c *tokenCache) open(content []byte) ([]byte, error) {
@@ -150,30 +152,4 @@ func (c *tokenCache) forget() error {
 		return err
 	}
 	return nil
-}
-
-// writeDurably writes a file with mode 0600 so that it has its whole content or
-// the one before, also after a power cut.
-func writeDurably(path string, content []byte) error {
-	directory := filepath.Dir(path)
-	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(directory, ".tmp-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	folder, err := os.Open(directory)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -215,24 +215,3 @@ func TestASignInWithoutARefreshToken(t *testing.T) {
 		reasonIs(t, err, "SIGN_IN_REQUIRED")
 	})
 }
-
-func TestWriteDurablyKeepsTheFileBefore(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a", "file")
-	for _, content := range []string{"one", "two"} {
-		if err := writeDurably(path, []byte(content)); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != content {
-			t.Fatalf("%q, %v", got, err)
-		}
-	}
-	if err := os.Mkdir(path+".d", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeDurably(path+".d", []byte("three")); err == nil { // a folder cannot be replaced
-		t.Error("it replaced a folder")
-	}
-	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 2 {
-		t.Errorf("a temporary file is left: %v, %v", entries, err)
-	}
-}

@@ -14,6 +14,7 @@ import (
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/public"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
@@ -127,7 +128,7 @@ func (r *refusedPasswords) remember(password string, reason understudyv1.AuthFai
 	known := &refusal{Fingerprint: r.fingerprint(password), Reason: reason.String(), Codes: a.codes, OAuthError: a.oauth}
 	content, err := json.Marshal(known)
 	if err == nil {
-		err = writeDurably(r.path, content)
+		err = durable.WriteFile(r.path, content)
 	}
 	r.unsaved = nil
 	if err != nil {

@@ -18,10 +18,10 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
+	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
@@ -91,7 +91,7 @@ func (f *File) Learn(catalogVersion string, lessons map[string]port.Lesson) erro
 	if err != nil {
 		return fmt.Errorf("encoding what was learned: %w", err)
 	}
-	if err := writeDurably(f.path, append(text, '\n')); err != nil {
+	if err := durable.WriteFile(f.path, append(text, '\n')); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	return nil
@@ -149,30 +149,4 @@ func decode(text []byte) (*content, error) {
 		}
 	}
 	return known, nil
-}
-
-// writeDurably writes a file so that it has its whole new content or its old one,
-// and is on the disk when it returns.
-func writeDurably(path string, text []byte) error {
-	directory := filepath.Dir(path)
-	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(directory, "."+filepath.Base(path)+".tmp*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	folder, err := os.Open(directory)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }
