@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -34,8 +36,8 @@ const benchItems = "2000,10000"
 //   - x-of-first: the second sync against the first. Goal: at most 1;
 //   - x-of-size: how many times longer the first sync takes than that of the size
 //     before. Goal: at most 1.05 for every time that there are more items;
-//   - MiB-peak: the most memory that the process had resident, as the system
-//     counted it. Goal: 150 at 100,000 items, 250 at 1,000,000.
+//   - MiB-peak: the most memory that the process had resident, as the system counted
+//     it. Goal: 150 at 100,000 items, 250 at 1,000,000.
 func BenchmarkLargeSync(b *testing.B) {
 	sizes := os.Getenv(benchItemsVariable)
 	if sizes == "" {
@@ -150,10 +152,22 @@ func tipOf(tb testing.TB, l *lab) string {
 	return string(content)
 }
 
-// peak ends the process and returns the most memory that it had resident, in MiB.
+// peak returns the most memory that the process had resident, in MiB, and ends it.
+// Where the system has no /proc it is an upper limit: what the kernel tells of a
+// process that ended counts the memory of the one that started it, too.
 func (p *process) peak(tb testing.TB) float64 {
 	tb.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
 	p.kill()
+	if err == nil {
+		if found := highWater.FindSubmatch(status); found != nil {
+			kilobytes, err := strconv.Atoi(string(found[1]))
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return float64(kilobytes) / (1 << 10)
+		}
+	}
 	usage, ok := p.command.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
 		tb.Fatalf("the system does not say what %s used", p.command)
@@ -163,3 +177,5 @@ func (p *process) peak(tb testing.TB) float64 {
 	}
 	return float64(usage.Maxrss) / (1 << 10)
 }
+
+var highWater = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
