@@ -8,6 +8,7 @@
 package cursor
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -95,20 +96,20 @@ func (s *Store) Load(configurationType string) []byte {
 }
 
 func (s *Store) open(configurationType string, content []byte) ([]byte, error) {
-	sealed, ours := strings.CutPrefix(string(content), s.head())
+	sealed, ours := bytes.CutPrefix(content, []byte(s.head()))
 	if !ours || len(sealed) < nonceSize {
 		return nil, errors.New("it has another form or key")
 	}
-	nonce := [nonceSize]byte([]byte(sealed[:nonceSize]))
-	plain, ok := secretbox.Open(nil, []byte(sealed[nonceSize:]), &nonce, &s.config.Key)
+	nonce := [nonceSize]byte(sealed[:nonceSize])
+	plain, ok := secretbox.Open(nil, sealed[nonceSize:], &nonce, &s.config.Key)
 	if !ok {
 		return nil, errors.New("it is damaged")
 	}
-	record, ours := strings.CutPrefix(string(plain), s.owner(configurationType))
+	record, ours := bytes.CutPrefix(plain, []byte(s.owner(configurationType)))
 	if !ours {
 		return nil, errors.New("it is of another tenant or configuration type")
 	}
-	return []byte(record), nil
+	return record, nil
 }
 
 // Save implements [port.Cursors].
@@ -117,8 +118,12 @@ func (s *Store) Save(configurationType string, record []byte) error {
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return fmt.Errorf("making a nonce: %w", err)
 	}
-	plain := append([]byte(s.owner(configurationType)), record...)
-	content := secretbox.Seal(append([]byte(s.head()), nonce[:]...), plain, &nonce, &s.config.Key)
+	// Records can be large: everything is copied once.
+	head, owner := s.head(), s.owner(configurationType)
+	plain := append(append(make([]byte, 0, len(owner)+len(record)), owner...), record...)
+	content := make([]byte, 0, len(head)+nonceSize+len(plain)+secretbox.Overhead)
+	content = append(append(content, head...), nonce[:]...)
+	content = secretbox.Seal(content, plain, &nonce, &s.config.Key)
 	if err := durable.WriteFile(s.path(configurationType), content); err != nil {
 		return &port.StorageError{Err: err}
 	}

@@ -120,7 +120,7 @@ func (d *deltaReading) compareChildren() error {
 		}
 	}
 	slices.Sort(ids)
-	return d.each(ids, func(ctx context.Context, id string) error {
+	return d.each(ids, len(d.trail.uncovered), func(ctx context.Context, id string) error {
 		members, err := d.children(ctx, d.place(id), id, "", d.trail.uncovered)
 		if isMissing(err) {
 			d.lock.Lock()
@@ -152,7 +152,7 @@ func (d *deltaReading) named() []string {
 
 // items reads items as a full reading does.
 func (d *deltaReading) items(ids []string) error {
-	return d.each(ids, func(ctx context.Context, id string) error {
+	return d.each(ids, len(d.t.Children), func(ctx context.Context, id string) error {
 		item, err := d.item(ctx, id)
 		if missing := (*missingError)(nil); errors.As(err, &missing) {
 			if !d.mentioned[id] {
@@ -210,21 +210,20 @@ func (d *deltaReading) place(id string) place {
 	return d.session.source.root(d.t.Path, "").item(id)
 }
 
-// each does something for many items at the same time, as many as the workload
-// allows, and ends at the first error.
-func (d *deltaReading) each(ids []string, do func(ctx context.Context, id string) error) error {
+// each does something that needs some requests for many items at the same time, as
+// many as the workload allows, and ends at the first error.
+func (d *deltaReading) each(ids []string, requests int, do func(ctx context.Context, id string) error) error {
 	group, ctx := errgroup.WithContext(d.ctx)
 	for _, id := range ids {
-		select {
-		case d.workload.items <- struct{}{}:
-		case <-ctx.Done():
+		leave, err := d.workload.enter(ctx, requests)
+		if err != nil {
 			if err := group.Wait(); err != nil {
 				return err
 			}
 			return context.Cause(d.ctx)
 		}
 		group.Go(func() error {
-			defer func() { <-d.workload.items }()
+			defer leave()
 			return do(ctx, id)
 		})
 	}

@@ -423,7 +423,7 @@ func TestItemsInFlightAreBounded(t *testing.T) {
 			waiting += len(q.parts)
 		}
 		session.mu.Unlock()
-		if most := 2 * itemsPerConnection; waiting > most || waiting == 0 {
+		if most := 2 * requestsPerConnection; waiting > most || waiting == 0 {
 			t.Errorf("%d parts wait, at most %d may", waiting, most)
 		}
 		cancel()

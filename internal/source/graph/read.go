@@ -16,13 +16,13 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// How much is in flight at a time. Items, of all types of a workload together:
-// enough to fill every connection with batches while the next ones gather. Parents
-// are of one type, elements of one item.
+// How much is in flight at a time. Requests of items, of all types of a workload
+// together: enough to fill every connection with batches while the next ones gather.
+// Parents are of one type, elements of one item.
 const (
-	itemsPerConnection = 2 * batchSize
-	parentsInFlight    = 3 * batchSize
-	elementsInFlight   = batchSize
+	requestsPerConnection = 2 * batchSize
+	parentsInFlight       = 3 * batchSize
+	elementsInFlight      = batchSize
 )
 
 // reading is one call of Read.
@@ -213,16 +213,29 @@ func (r *reading) begin(c *call, p place, parent string, e entry) error {
 		_ = r.note(invalid(c.operation, "the id of an item cannot stand in a path"))
 		return nil
 	}
-	select {
-	case r.workload.items <- struct{}{}:
-	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
+	leave, err := r.workload.enter(r.ctx, r.requestsOf(e))
+	if err != nil {
+		return err
 	}
 	r.items.Go(func() error {
-		defer func() { <-r.workload.items }()
+		defer leave()
 		return r.note(r.complete(p.item(e.id), id, e.id, e))
 	})
 	return nil
+}
+
+// requestsOf is how many requests an item of a list needs at the same time.
+func (r *reading) requestsOf(e entry) int {
+	n := 0
+	if r.t.Detail != nil {
+		n++
+	}
+	for i := range r.t.Children {
+		if wanted(&r.t.Children[i], e.odataType) {
+			n++
+		}
+	}
+	return n
 }
 
 // give gives a complete item to the sink.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"golang.org/x/sync/semaphore"
 
 	"understudy.internal/internal/port"
 )
@@ -68,7 +69,8 @@ func (s *session) workload(name string) *workload {
 	defer s.mu.Unlock()
 	w := s.workloads[name]
 	if w == nil {
-		w = &workload{gate: s.source.gate(name), items: make(chan struct{}, itemsPerConnection*s.source.config.MaxConnections)}
+		most := int64(requestsPerConnection * s.source.config.MaxConnections)
+		w = &workload{gate: s.source.gate(name), items: semaphore.NewWeighted(most), most: most}
 		s.workloads[name] = w
 	}
 	return w
@@ -77,11 +79,23 @@ func (s *session) workload(name string) *workload {
 // workload is a gate, and whether this sync still believes in what is behind it.
 type workload struct {
 	gate *gate
-	// items has a token for every item that is being completed: all types behind the
-	// gate share one limit, because more would only wait there, and take memory.
-	items    chan struct{}
+	// items counts the requests of the items that are being completed, at most so
+	// many: all types behind the gate share one limit, because more would only wait
+	// there, and take memory.
+	items    *semaphore.Weighted
+	most     int64
 	failures atomic.Int32
 	givenUp  atomic.Bool
+}
+
+// enter waits until an item may be completed that needs some requests. Call leave
+// when it is.
+func (w *workload) enter(ctx context.Context, requests int) (leave func(), err error) {
+	n := min(max(1, int64(requests)), w.most)
+	if w.items.Acquire(ctx, n) != nil {
+		return nil, context.Cause(ctx)
+	}
+	return func() { w.items.Release(n) }, nil
 }
 
 // observe learns from what one answer says of workloads, or from there being none.
