@@ -41,6 +41,7 @@ const (
 	slowestPace  = 1.0 / 64         // of the limit
 	halvePace    = 0.5              // at most so much slower when told to wait
 	yieldPace    = 0.9              // at least so much slower
+	grantedPart  = 0.95             // of what was granted before
 	easePace     = 0.8              // when warned
 	climbPace    = 0.02             // of the limit, for every second with a good answer
 	carefulPace  = 0.1 / 60         // the same while carefulFor has not passed
@@ -154,7 +155,7 @@ func (g *gate) observe(now time.Time, status int, header http.Header) {
 		g.told = now
 		if settled {
 			g.strikes++
-			g.setFactor(now, min(g.factor*yieldPace, max(g.factor*halvePace, g.granted(now))))
+			g.setFactor(now, min(g.factor*yieldPace, max(g.factor*halvePace, g.granted(now)*grantedPart)))
 		}
 	case throttleShare(header) >= warnedAt:
 		if settled {
