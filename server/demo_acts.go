@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,8 +153,8 @@ func (d *demo) follow(
 				plain(e.AuthenticationSucceeded.GetMethod().String(), "AUTHENTICATION_METHOD_"))
 		case *understudyv1.SyncEvent_AuthenticationFailed:
 			f := e.AuthenticationFailed.GetFailure()
-			d.say("   %s\n   reason %s %s; not backed up: %d configuration types; see: understudy help %s", f.GetMessage(),
-				f.GetReason(), f.GetProviderErrorCode(), f.GetAffectedCount(), identity.HelpPage(f.GetReason()))
+			d.say("   %s\n   reason %s%s; not backed up: %d configuration types; see: understudy help %s", f.GetMessage(),
+				f.GetReason(), providerCode(f), f.GetAffectedCount(), identity.HelpPage(f.GetReason()))
 		case *understudyv1.SyncEvent_ConfigurationCompleted:
 			if r := e.ConfigurationCompleted.GetResult(); r.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED ||
 				r.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE {
@@ -226,6 +227,7 @@ func (d *demo) provenKept(ctx context.Context, partial *understudyv1.Sync) error
 	for _, r := range results.GetResults() {
 		paths = append(paths, r.GetPath())
 	}
+	slices.Sort(paths)
 	d.say("   not backed up: %s", strings.Join(paths, ", "))
 	before, after := d.full.GetSnapshot().GetCommit(), partial.GetSnapshot().GetCommit()
 	removed, err := d.git(ctx, "diff", "--diff-filter=D", "--name-only", before, after)
