@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"understudy.internal/internal/alike"
 )
 
 // fields returns the fields of a section that are keys of the file.
@@ -33,7 +35,7 @@ func (d *decoder) unknown(section reflect.Type, key, name string, where place) {
 		names = append(names, field.Tag.Get("yaml"))
 	}
 	own := childKey(key, shownKey(name))
-	if meant, ok := alike(name, names); ok {
+	if meant, ok := meantKey(name, names); ok {
 		d.meant[childKey(key, meant)] = true
 		d.at(where, own, "no key is called so. Did you mean `%s`?", meant)
 		return
@@ -58,15 +60,15 @@ func within(key, outer string) bool {
 // maxAlike is the longest key for which one that is alike is looked for.
 const maxAlike = 60
 
-// alike returns the name that is most like another one, if any is.
-func alike(name string, names []string) (string, bool) {
+// meantKey returns the name that is most like another one, if any is.
+func meantKey(name string, names []string) (string, bool) {
 	name = strings.ToLower(strings.NewReplacer("-", "_", " ", "_").Replace(name))
 	best, least := "", 1+len(name)/3
 	for _, other := range names {
 		if len(name) > maxAlike {
 			break
 		}
-		edits := distance(name, other)
+		edits := alike.Distance(name, other)
 		if without := strings.ReplaceAll(other, "_", ""); strings.ReplaceAll(name, "_", "") == without {
 			edits = 0 // clientId
 		}
@@ -75,26 +77,4 @@ func alike(name string, names []string) (string, bool) {
 		}
 	}
 	return best, best != ""
-}
-
-// distance is the number of bytes to insert, delete or replace that turn one text
-// into another.
-func distance(a, b string) int {
-	above := make([]int, len(b)+1)
-	for j := range above {
-		above[j] = j
-	}
-	for i := range len(a) {
-		here := make([]int, len(b)+1)
-		here[0] = i + 1
-		for j := range len(b) {
-			replaced := above[j]
-			if a[i] != b[j] {
-				replaced++
-			}
-			here[j+1] = min(replaced, above[j+1]+1, here[j]+1)
-		}
-		above = here
-	}
-	return above[len(b)]
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/durable"
 	"understudy.internal/internal/edge"
 	"understudy.internal/internal/engine"
 	"understudy.internal/internal/journal"
@@ -47,6 +48,9 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
+	if err := removeLeftovers(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("removing what a killed process left: %w", err)
+	}
 	keys, err := loadKeys(cfg, logger)
 	if err != nil {
 		return nil, err
@@ -71,6 +75,19 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 		HelpBaseURL: cfg.HelpBaseURL, DrainDelay: cfg.GRPC.DrainDelay, DrainTimeout: cfg.GRPC.DrainTimeout,
 	})
 	return s, err
+}
+
+// removeLeftovers removes the half-written files of a process that was killed. The
+// repositories are the vaults' own.
+func removeLeftovers(dataDir string) error {
+	folders, err := filepath.Glob(filepath.Join(dataDir, "cursors", "*"))
+	for _, name := range []string{"keys", "tokens", "repositories"} {
+		folders = append(folders, filepath.Join(dataDir, name))
+	}
+	for _, folder := range folders {
+		err = errors.Join(err, durable.RemoveLeftovers(folder))
+	}
+	return err
 }
 
 // run serves on a listener, which it closes, until ctx is done. Health says

@@ -29,7 +29,7 @@ func Closest(wanted string, names []string) []string {
 	var candidates []candidate
 	wanted = strings.ToLower(wanted)
 	for _, name := range names {
-		edits := distance(wanted, name)
+		edits := Distance(wanted, name)
 		if len(wanted) > 3 && strings.Contains(name, wanted) {
 			edits = min(edits, 1)
 		}
@@ -50,9 +50,9 @@ func Closest(wanted string, names []string) []string {
 	return closest
 }
 
-// distance is the number of bytes to insert, delete or replace that turn one
+// Distance is the number of bytes to insert, delete or replace that turn one
 // text into another (Levenshtein).
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

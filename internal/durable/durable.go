@@ -8,8 +8,18 @@ import (
 	"runtime"
 )
 
-// Temporary is how the names of files begin that a killed process may leave.
-const Temporary = ".tmp-"
+// temporary is how the names of files begin that a killed process may leave.
+const temporary = ".tmp-"
+
+// RemoveLeftovers removes from a folder, which need not exist, what a process left
+// that was killed while it wrote. Nobody may be writing there.
+func RemoveLeftovers(folder string) error {
+	paths, err := filepath.Glob(filepath.Join(folder, temporary+"*"))
+	for _, path := range paths {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
 
 // WriteFile writes a file with mode 0600, in a folder that it makes with mode 0700
 // when there is none. The file has its whole new content or its old one, and is on
@@ -19,7 +29,7 @@ func WriteFile(path string, content []byte) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(folder, Temporary+"*") // mode 0600
+	file, err := os.CreateTemp(folder, temporary+"*") // mode 0600
 	if err != nil {
 		return err
 	}

@@ -92,8 +92,8 @@ type deltaVault struct {
 	stage *deltaStage
 }
 
-func (d deltaVault) Begin(ctx context.Context) (port.Staging, error) {
-	staging, err := d.fakeVault.Begin(ctx)
+func (d deltaVault) Begin(ctx context.Context, sync string) (port.Staging, error) {
+	staging, err := d.fakeVault.Begin(ctx, sync)
 	return deltaStaging{staging, d.stage}, err
 }
 

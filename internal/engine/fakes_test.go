@@ -134,7 +134,7 @@ type fakeVault struct {
 	onCommit  func()
 }
 
-func (f *fakeVault) Begin(context.Context) (port.Staging, error) {
+func (f *fakeVault) Begin(context.Context, string) (port.Staging, error) {
 	if f.beginErr != nil {
 		return nil, f.beginErr
 	}
@@ -182,6 +182,8 @@ func (f *fakeStaging) Add(t *catalog.Type, item port.Item) error {
 	f.staged[t.ID] = append(f.staged[t.ID], item.ID)
 	return nil
 }
+
+func (f *fakeStaging) Resumed(*catalog.Type) (port.Settlement, bool) { return port.Settlement{}, false }
 
 func (f *fakeStaging) Basis(*catalog.Type) (string, error) { return "", nil }
 
@@ -326,6 +328,16 @@ func (f *fakeSyncs) Events(_ context.Context, name string, after int64) iter.Seq
 	}
 }
 
+func (f *fakeSyncs) Announce(name string, event *understudyv1.SyncEvent) {
+	if log, err := f.log(name); err == nil {
+		log.Publish(event)
+	}
+}
+
+func (f *fakeSyncs) Worker() string           { return "worker" }
+func (f *fakeSyncs) Alive() []string          { return []string{"worker"} }
+func (f *fakeSyncs) Changed() <-chan struct{} { return nil }
+
 // fakeLog is a log in memory.
 type fakeLog struct {
 	syncs   *fakeSyncs
@@ -373,6 +385,12 @@ func (f *fakeLog) Sync() *understudyv1.Sync {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return proto.CloneOf(f.sync)
+}
+
+func (f *fakeLog) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
 }
 
 func (f *fakeLog) stored() []*understudyv1.SyncEvent {

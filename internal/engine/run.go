@@ -123,7 +123,7 @@ func (r *run) backUp() (*understudyv1.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.staging, err = r.tenant.Vault.Begin(r.ctx); err != nil {
+	if r.staging, err = r.tenant.Vault.Begin(r.ctx, r.name); err != nil {
 		return nil, &commitError{err}
 	}
 	defer func() {

@@ -30,9 +30,14 @@ func Apply(sync *understudyv1.Sync, event *understudyv1.SyncEvent) *understudyv1
 		next.State = understudyv1.SyncState_SYNC_STATE_RUNNING
 		next.StartTime = event.GetEventTime()
 		next.CatalogVersion = e.Started.GetCatalogVersion()
+		next.Worker, next.Attempt = e.Started.GetWorker(), 1
 		next.Counts = &understudyv1.OutcomeCounts{Total: int32(len(e.Started.GetConfigurationTypes()))}
 	case *understudyv1.SyncEvent_StateChanged:
 		next.State = e.StateChanged.GetState()
+		if worker := e.StateChanged.GetWorker(); worker != "" {
+			next.Worker = worker
+			next.Attempt++
+		}
 	case *understudyv1.SyncEvent_AuthenticationSucceeded:
 		setIdentity(next, &understudyv1.IdentityOutcome{
 			Identity: e.AuthenticationSucceeded.GetIdentity(),

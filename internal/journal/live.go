@@ -227,6 +227,13 @@ func (l *live) Sync() *understudyv1.Sync {
 	return proto.CloneOf(l.sync)
 }
 
+// Changed implements [port.Log].
+func (l *live) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
 // after returns the events after a sequence. They are shared.
 func (l *live) after(sequence int64) []*understudyv1.SyncEvent {
 	l.mu.Lock()

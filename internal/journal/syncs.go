@@ -248,3 +248,19 @@ func (j *Journal) markFinished(ctx context.Context, l *live) {
 		j.logger.Warn("marking a sync as finished failed; the next start does it", "sync", l.name, "error", err)
 	}
 }
+
+// Announce implements [port.Syncs].
+func (j *Journal) Announce(name string, event *understudyv1.SyncEvent) {
+	if l, err := j.find(name); err == nil && l != nil {
+		l.Publish(event)
+	}
+}
+
+// Worker implements [port.Syncs].
+func (j *Journal) Worker() string { return "embedded" }
+
+// Alive implements [port.Syncs].
+func (j *Journal) Alive() []string { return []string{j.Worker()} }
+
+// Changed implements [port.Syncs].
+func (j *Journal) Changed() <-chan struct{} { return nil }

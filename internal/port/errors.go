@@ -65,6 +65,16 @@ type SyncFinishedError struct {
 // Error implements error.
 func (e *SyncFinishedError) Error() string { return fmt.Sprintf("%s is %s", e.Sync, e.State) }
 
+// SyncStateError says that a sync is in a state from which a change does not lead: one
+// that commits cannot be cancelled, and one that is being cancelled does not commit.
+type SyncStateError struct {
+	Sync  string
+	State understudyv1.SyncState
+}
+
+// Error implements error.
+func (e *SyncStateError) Error() string { return fmt.Sprintf("%s is %s", e.Sync, e.State) }
+
 // RequestIDReusedError says that a request_id was used with other arguments.
 type RequestIDReusedError struct{ RequestID string }
 

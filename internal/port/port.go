@@ -127,8 +127,10 @@ type SourceStats struct {
 // Vault is the backup of one tenant in Git.
 type Vault interface {
 	// Begin opens the repository, which it creates when there is none, and reads
-	// the tree of the last commit of the branch. One staging at a time.
-	Begin(ctx context.Context) (Staging, error)
+	// the tree of the last commit of the branch. One staging at a time. The sync, its
+	// name, finds what an earlier worker of the same sync left: see
+	// [Staging.Resumed].
+	Begin(ctx context.Context, sync string) (Staging, error)
 	// Committed returns the snapshot that a sync (its name) committed, or nil when
 	// it made no commit. PushState is NO_REMOTE where that is so; unset otherwise:
 	// whether the push was reached is not known. It changes nothing.
@@ -150,6 +152,10 @@ type Staging interface {
 	// for its secrets: it is equal to an earlier [Settlement.Basis] only where the
 	// backup is exactly what it was then. Empty when there is nothing.
 	Basis(configurationType *catalog.Type) (string, error)
+	// Resumed returns how an earlier worker of the same sync settled a type, whose
+	// items are still here: the type need not be read again, and is settled already.
+	// False: it has to be read. Call it before the first Add of the type.
+	Resumed(configurationType *catalog.Type) (Settlement, bool)
 	// Settle decides by the commit rules what the backup holds of a type, and
 	// compares it with what it held. It is called once for every selected type,
 	// after the last Add of the type.
@@ -222,11 +228,21 @@ type CommitInfo struct {
 	DryRun bool
 }
 
-// Log is the event log of one sync, as its worker writes it.
+// Log is the event log of one sync, for those who write to it. It is bound to the
+// attempt that the sync was at when it was opened, or that its own event began
+// (`started`, or a `state_changed` that names a worker): what belongs to a later
+// attempt is somebody else's.
+//
+// Many processes may share a journal. Two rules keep them apart. Every append
+// carries the sequence that it follows, so that of two writers one is refused. And a
+// process hears of what others append, in order, without asking.
 type Log interface {
 	// Append stores durable events, all or none, after the last one, and sets
-	// their sequence and, where unset, their time. It returns a [*FencedError] when somebody
-	// else wrote to the log or the sync is finished.
+	// their sequence and, where unset, their time. It returns a [*FencedError] when
+	// another worker took the sync over or it is finished. A `state_changed` to
+	// CANCELLING of somebody else is no reason: the events come after it. A
+	// `state_changed` to CANCELLING or to COMMITTING is refused with a
+	// [*SyncStateError] where the other one of the two came first.
 	Append(ctx context.Context, events ...*understudyv1.SyncEvent) error
 	// Publish gives an ephemeral event to those who watch now. It does not block
 	// and may be dropped in favour of a later one of its kind. A prompt is kept
@@ -235,6 +251,9 @@ type Log interface {
 	Publish(event *understudyv1.SyncEvent)
 	// Sync returns the sync as the events so far leave it. The caller owns it.
 	Sync() *understudyv1.Sync
+	// Changed returns a channel that is closed when the next event is there, also one
+	// that another process appended. Take it before Sync.
+	Changed() <-chan struct{}
 }
 
 // Syncs is the part of the journal that starts and finds syncs.
@@ -253,6 +272,19 @@ type Syncs interface {
 	// Events yields the durable events of a sync after a sequence, in order,
 	// until the last one there is now.
 	Events(ctx context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error]
+	// Announce gives an ephemeral event to those who watch a sync through this
+	// process.
+	Announce(name string, event *understudyv1.SyncEvent)
+	// Worker is the name of this process among those that share the journal, new
+	// with every start of it.
+	Worker() string
+	// Alive returns the workers that are alive, sorted, this one among them: those
+	// that were heard of within the lease time. A worker that left says so, and is
+	// not among them at once.
+	Alive() []string
+	// Changed returns a channel that is closed when a sync was accepted, taken or
+	// finished, or a worker came or went.
+	Changed() <-chan struct{}
 }
 
 // CreateRequest asks for a new sync.

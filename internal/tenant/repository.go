@@ -13,7 +13,7 @@ type remote struct {
 }
 
 // scpForm is `user@host:path`, the short form of an ssh address.
-var scpForm = regexp.MustCompile(`^(?:([^@:/\s]+)@)?([A-Za-z0-9][A-Za-z0-9.-]*):([^/:\s\\][^:\s\\]*)$`)
+var scpForm = regexp.MustCompile(`^([A-Za-z0-9._-]+)@([A-Za-z0-9][A-Za-z0-9.-]*):([^/:\s\\][^:\s\\]*)$`)
 
 // parseRemote takes the address of a remote apart, or says what is wrong with it
 // without repeating it: it may hold a password.
@@ -22,8 +22,9 @@ func parseRemote(address string) (remote, string) {
 		return remote{ssh: true, user: m[1], host: strings.ToLower(m[2]), path: m[3]}, ""
 	}
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" && u.Scheme != "ssh" || u.Hostname() == "" || strings.Trim(u.Path, "/") == "" {
-		return remote{}, "is not the address of a repository. Write `https://host/path.git` or `ssh://git@host/path.git`."
+	if err != nil || u.Scheme != "https" && u.Scheme != "ssh" || u.Hostname() == "" || strings.Trim(u.Path, "/") == "" ||
+		strings.ContainsAny(u.Path, "\x00\n") {
+		return remote{}, "is not the address of a repository. Write `https://host/path.git`, `ssh://git@host/path.git` or `git@host:path.git`."
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
 		return remote{}, "has a query or a fragment. Write the address without what begins at `?` or `#`."

@@ -70,7 +70,13 @@ func (s *staging) writeCommit(root plumbing.Hash, info port.CommitInfo) error {
 		}
 		return err
 	}
-	if err := lock.commit(); err != nil {
+	err = lock.commit()
+	if unconfirmed := (*unconfirmedError)(nil); errors.As(err, &unconfirmed) {
+		// Whoever reads the branch finds the commit: to call it failed would be untrue.
+		s.vault.logger.Error("the commit is made, but may be lost by a power cut: look after the disk", "commit", id.String(), "error", err)
+		err = nil
+	}
+	if err != nil {
 		return err
 	}
 	s.previous, err = decodeCommit(content)

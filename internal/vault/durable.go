@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"understudy.internal/internal/durable"
 )
 
 // writeDurably writes a file so that it has its whole content or does not exist.
@@ -61,15 +63,7 @@ func makeDirectory(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return syncDirectory(above)
-}
-
-func syncDirectory(path string) error {
-	directory, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(directory.Sync(), directory.Close())
+	return durable.SyncFolder(above)
 }
 
 // syncFile makes the content of a file durable that somebody else wrote.

@@ -19,6 +19,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 
+	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
@@ -135,5 +136,5 @@ func (v *Vault) adopt(folder string) error {
 			}
 		}
 	}
-	return syncDirectory(v.packDirectory())
+	return durable.SyncFolder(v.packDirectory())
 }

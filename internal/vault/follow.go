@@ -98,13 +98,31 @@ func (v *Vault) remoteTip(ctx context.Context, storage *store, have plumbing.Has
 	if theirs.IsZero() {
 		return theirs, nil
 	}
-	if known, err := hasCommit(storage, theirs); err != nil || known {
+	known, err := hasCommit(storage, theirs)
+	if err != nil {
 		return theirs, v.unreadable(err)
+	}
+	if known && v.isWhole(look, storage, theirs, have) {
+		return theirs, nil
 	}
 	if err := v.fetch(look, e, theirs, have); err != nil {
 		return plumbing.ZeroHash, err
 	}
 	return theirs, v.checkFetched(look, theirs, have)
+}
+
+// isWhole says whether a commit of the remote that is here came with all that it
+// needs: an earlier answer may have been cut short.
+func (v *Vault) isWhole(ctx context.Context, storage *store, theirs, have plumbing.Hash) bool {
+	if theirs == have {
+		return true
+	}
+	if !have.IsZero() {
+		if ours, err := isAncestor(ctx, storage, theirs, have); err == nil && ours {
+			return true
+		}
+	}
+	return v.checkFetched(ctx, theirs, have) == nil
 }
 
 // checkFetched makes sure that a remote sent all that its commit needs, before the

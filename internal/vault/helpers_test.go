@@ -109,7 +109,7 @@ func runSync(t testing.TB, v *Vault, at time.Time, readings ...typeReading) sync
 
 func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ...typeReading) synced {
 	t.Helper()
-	staging, err := v.Begin(t.Context())
+	staging, err := v.Begin(t.Context(), "")
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
 	}

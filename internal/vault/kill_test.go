@@ -48,7 +48,7 @@ func runChild(role string) int {
 // commitOnce makes a commit and says so when it is made.
 func commitOnce(v *Vault, i int) error {
 	ctx := context.Background()
-	staging, err := v.Begin(ctx)
+	staging, err := v.Begin(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func commitOnFullDisk(v *Vault) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 64 << 10, Max: 64 << 10}); err != nil {
 		return err
 	}
-	staging, err := v.Begin(context.Background())
+	staging, err := v.Begin(context.Background(), "")
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"understudy.internal/internal/durable"
 )
 
 const (
@@ -116,5 +118,5 @@ func (v *Vault) removePacks(packs []*pack, except string) error {
 			}
 		}
 	}
-	return syncDirectory(v.packDirectory())
+	return durable.SyncFolder(v.packDirectory())
 }

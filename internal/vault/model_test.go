@@ -94,7 +94,7 @@ func TestCommitRulesModel(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			staging, err := v.Begin(t.Context())
+			staging, err := v.Begin(t.Context(), "")
 			if err != nil {
 				r.Fatal(err)
 			}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/klauspost/compress/zlib"
+
+	"understudy.internal/internal/durable"
 )
 
 // packWriter streams objects into one pack: compressed at the lowest level, no
@@ -294,7 +296,7 @@ func (w *packWriter) finish() (path string, err error) {
 	if err := os.Rename(w.file.Name(), base+".pack"); err != nil {
 		return "", err
 	}
-	return base + ".pack", syncDirectory(w.directory)
+	return base + ".pack", durable.SyncFolder(w.directory)
 }
 
 // withoutUnused returns the pack without the objects that are not in use: this one

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/gofrs/flock"
 
+	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
@@ -82,7 +84,7 @@ func (v *Vault) initialize() error {
 	if err := writeDurably(v.path("HEAD"), 0o600, []byte(head)); err != nil {
 		return err
 	}
-	return syncDirectory(v.config.Directory)
+	return durable.SyncFolder(v.config.Directory)
 }
 
 // clean removes what a killed process left behind.
@@ -107,7 +109,12 @@ func (v *Vault) clean() error {
 	return nil
 }
 
-// halfPacks returns packs without an index and indexes without a pack: their
+// halfPackAge is how old a pack without an index has to be to be taken for a
+// leftover. A younger one may be what `git gc` is about to put in place of all
+// others: git names the pack first, then the index.
+const halfPackAge = time.Hour
+
+// halfPacks returns old packs without an index, and indexes without a pack: their
 // objects belong to nothing yet, or are in another pack already.
 func (v *Vault) halfPacks() ([]string, error) {
 	files, err := os.ReadDir(v.packDirectory())
@@ -117,8 +124,12 @@ func (v *Vault) halfPacks() ([]string, error) {
 	endings := map[string]int{}
 	for _, file := range files {
 		base, ending, _ := strings.Cut(file.Name(), ".")
-		if strings.HasPrefix(base, "pack-") && (ending == "pack" || ending == "idx") {
-			endings[base]++
+		if !strings.HasPrefix(base, "pack-") || (ending != "pack" && ending != "idx") {
+			continue
+		}
+		endings[base]++
+		if info, err := file.Info(); err == nil && ending == "pack" && time.Since(info.ModTime()) < halfPackAge {
+			endings[base]++ // whole, or not for us to judge
 		}
 	}
 	var half []string
@@ -136,8 +147,7 @@ func (v *Vault) halfPacks() ([]string, error) {
 // the repository.
 func (v *Vault) restore() error {
 	storage := v.storage()
-	_, err := storage.Reference(v.ref())
-	if !errors.Is(err, plumbing.ErrReferenceNotFound) {
+	if id, err := v.branch(storage); err != nil || !id.IsZero() {
 		return err
 	}
 	notes, err := v.readNotes()
@@ -178,14 +188,7 @@ func (v *Vault) lockRef(storage *store, from, to plumbing.Hash) (*refLock, error
 	if err != nil {
 		return nil, fmt.Errorf("locking the branch: %w", err)
 	}
-	current := plumbing.ZeroHash
-	ref, err := storage.Reference(v.ref())
-	switch {
-	case err == nil:
-		current = ref.Hash()
-	case errors.Is(err, plumbing.ErrReferenceNotFound):
-		err = nil
-	}
+	current, err := v.branch(storage)
 	if err == nil && current != from {
 		err = fmt.Errorf("the branch moved from %s to %s meanwhile", from, current)
 	}
@@ -202,11 +205,23 @@ func (v *Vault) lockRef(storage *store, from, to plumbing.Hash) (*refLock, error
 // release leaves the branch where it is.
 func (l *refLock) release() { _ = os.Remove(l.path + ".lock") } // else the next sync does
 
-// commit moves the branch, durably.
+// commit moves the branch, durably. An unconfirmedError says that it moved, and that
+// the disk did not confirm it.
 func (l *refLock) commit() error {
 	if err := os.Rename(l.path+".lock", l.path); err != nil {
 		l.release()
 		return err
 	}
-	return syncDirectory(filepath.Dir(l.path))
+	if err := durable.SyncFolder(filepath.Dir(l.path)); err != nil {
+		return &unconfirmedError{err}
+	}
+	return nil
 }
+
+// unconfirmedError says that the branch moved, though a power cut may take that back.
+type unconfirmedError struct{ err error }
+
+func (e *unconfirmedError) Error() string {
+	return "the branch moved, and the disk did not confirm it: " + e.err.Error()
+}
+func (e *unconfirmedError) Unwrap() error { return e.err }

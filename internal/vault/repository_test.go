@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy.internal/internal/port"
 )
@@ -103,8 +104,20 @@ func TestWhatAKilledProcessLeft(t *testing.T) {
 		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		old := time.Now().Add(-2 * halfPackAge)
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Git names a pack first, then its index: a young one may be whole in a moment.
+	young := v.path("objects/pack/pack-" + strings.Repeat("ef", 20) + ".pack")
+	if err := os.WriteFile(young, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	runSync(t, v, night.Add(hour), whole(groups, documents("a", "b")))
+	if err := os.Remove(young); err != nil {
+		t.Errorf("a pack that git may be writing: %v", err)
+	}
 	checkRepository(t, v)
 	left, err := filepath.Glob(v.path("objects/pack/*"))
 	if err != nil || len(left) != 4 {
@@ -117,12 +130,12 @@ func TestWhatAKilledProcessLeft(t *testing.T) {
 
 func TestOneStagingAtATime(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context())
+	staging, err := v.Begin(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var storage *port.StorageError
-	if _, err := v.Begin(t.Context()); !errors.As(err, &storage) {
+	if _, err := v.Begin(t.Context(), ""); !errors.As(err, &storage) {
 		t.Errorf("a second staging: %v", err)
 	}
 	if err := errors.Join(staging.Close(), staging.Close()); err != nil {
@@ -171,7 +184,7 @@ func TestDamage(t *testing.T) {
 			runSync(t, v, night, whole(groups, documents("a")))
 			test.damage(t, v)
 			head, _ := os.ReadFile(v.path("refs/heads/main"))
-			staging, err := v.Begin(t.Context())
+			staging, err := v.Begin(t.Context(), "")
 			if err == nil {
 				_, err = staging.Settle(groups, port.Reading{Outcome: complete, AcceptCollapse: true})
 				if err == nil {

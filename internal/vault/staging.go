@@ -66,7 +66,7 @@ type stagedType struct {
 var errDone = errors.New("the staging is committed or closed")
 
 // Begin implements [port.Vault].
-func (v *Vault) Begin(ctx context.Context) (port.Staging, error) {
+func (v *Vault) Begin(ctx context.Context, _ string) (port.Staging, error) {
 	lock, err := v.take(ctx)
 	if err != nil {
 		return nil, err
@@ -77,6 +77,9 @@ func (v *Vault) Begin(ctx context.Context) (port.Staging, error) {
 	}
 	return s, nil
 }
+
+// Resumed implements [port.Staging].
+func (s *staging) Resumed(*catalog.Type) (port.Settlement, bool) { return port.Settlement{}, false }
 
 func (s *staging) open() error {
 	var err error

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -133,18 +134,32 @@ func (v *Vault) keptOpen() *store { return newStore(v.config.Directory, true) }
 
 // tip returns the commit of the branch, or nil.
 func (v *Vault) tip(storage *store) (*object.Commit, error) {
-	ref, err := storage.Reference(v.ref())
-	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		return nil, nil
+	id, err := v.branch(storage)
+	if err != nil || id.IsZero() {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the branch: %w", err)
-	}
-	commit, err := object.GetCommit(storage, ref.Hash())
+	commit, err := object.GetCommit(storage, id)
 	if err != nil {
 		return nil, fmt.Errorf("reading the last commit: %w", err)
 	}
 	return commit, nil
+}
+
+// branch returns the commit that the branch names, zero when there is no branch. A
+// branch that is there and cannot be read is an error: go-git takes it for none, and
+// a backup that begins anew would leave everything out that is not read now.
+func (v *Vault) branch(storage *store) (plumbing.Hash, error) {
+	ref, err := storage.Reference(v.ref())
+	if err == nil {
+		return ref.Hash(), nil
+	}
+	if errors.Is(err, plumbing.ErrReferenceNotFound) {
+		if _, err = os.Lstat(v.path(v.ref().String())); errors.Is(err, os.ErrNotExist) {
+			return plumbing.ZeroHash, nil
+		}
+		err = errors.Join(errors.New("its file is there and cannot be read, or is empty"), err)
+	}
+	return plumbing.ZeroHash, fmt.Errorf("reading the branch: %w", err)
 }
 
 // rulesOf returns the compiled rules of a type.

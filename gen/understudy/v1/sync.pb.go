@@ -112,6 +112,8 @@ const (
 	// Terminal. Cancelled before the commit began. A cancellation that comes later
 	// changes nothing.
 	SyncState_SYNC_STATE_CANCELLED SyncState = 8
+	// Committing, and pushing to the remote. It cannot be cancelled any more.
+	SyncState_SYNC_STATE_COMMITTING SyncState = 9
 )
 
 // Enum value maps for SyncState.
@@ -126,6 +128,7 @@ var (
 		6: "SYNC_STATE_PARTIALLY_SUCCEEDED",
 		7: "SYNC_STATE_FAILED",
 		8: "SYNC_STATE_CANCELLED",
+		9: "SYNC_STATE_COMMITTING",
 	}
 	SyncState_value = map[string]int32{
 		"SYNC_STATE_UNSPECIFIED":            0,
@@ -137,6 +140,7 @@ var (
 		"SYNC_STATE_PARTIALLY_SUCCEEDED":    6,
 		"SYNC_STATE_FAILED":                 7,
 		"SYNC_STATE_CANCELLED":              8,
+		"SYNC_STATE_COMMITTING":             9,
 	}
 )
 
@@ -718,7 +722,13 @@ type Sync struct {
 	// What was asked for.
 	Spec *SyncSpec `protobuf:"bytes,15,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Who started it: the caller's identity, or empty for the schedule.
-	Creator       string `protobuf:"bytes,16,opt,name=creator,proto3" json:"creator,omitempty"`
+	Creator string `protobuf:"bytes,16,opt,name=creator,proto3" json:"creator,omitempty"`
+	// The server process that runs the sync, or ran it last: the name of the replica
+	// and a part that is new with every start of it. Empty until it began to run. For
+	// operators, who look for its log.
+	Worker string `protobuf:"bytes,17,opt,name=worker,proto3" json:"worker,omitempty"`
+	// How many workers took the sync up: 1 for one that was never interrupted.
+	Attempt       int32 `protobuf:"varint,18,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -863,6 +873,20 @@ func (x *Sync) GetCreator() string {
 		return x.Creator
 	}
 	return ""
+}
+
+func (x *Sync) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *Sync) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
 }
 
 // What to sync, and how.
@@ -1486,7 +1510,7 @@ var File_understudy_v1_sync_proto protoreflect.FileDescriptor
 
 const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\n" +
-	"\x18understudy/v1/sync.proto\x12\runderstudy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a understudy/v1/auth_failure.proto\"\xc7\x06\n" +
+	"\x18understudy/v1/sync.proto\x12\runderstudy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a understudy/v1/auth_failure.proto\"\xf9\x06\n" +
 	"\x04Sync\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.understudy.v1.SyncStateR\x05state\x12B\n" +
@@ -1508,7 +1532,9 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\bend_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x120\n" +
 	"\atrigger\x18\x0e \x01(\x0e2\x16.understudy.v1.TriggerR\atrigger\x12+\n" +
 	"\x04spec\x18\x0f \x01(\v2\x17.understudy.v1.SyncSpecR\x04spec\x12\x18\n" +
-	"\acreator\x18\x10 \x01(\tR\acreator:I\xeaAF\n" +
+	"\acreator\x18\x10 \x01(\tR\acreator\x12\x16\n" +
+	"\x06worker\x18\x11 \x01(\tR\x06worker\x12\x18\n" +
+	"\aattempt\x18\x12 \x01(\x05R\aattempt:I\xeaAF\n" +
 	"\x18understudy.internal/Sync\x12\x1dtenants/{tenant}/syncs/{sync}*\x05syncs2\x04sync\"\xb1\x04\n" +
 	"\bSyncSpec\x12\x7f\n" +
 	"\x13configuration_types\x18\x01 \x03(\tBN\xe2A\x01\x01\xbaHG\x92\x01D\x10\xe8\a\x18\x01\"=r;29^(\\*|[a-z0-9]+(-[a-z0-9]+)*/(\\*|[a-z0-9]+(-[a-z0-9]+)*))$R\x12configurationTypes\x12f\n" +
@@ -1571,7 +1597,7 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"!AUTHENTICATION_POLICY_UNSPECIFIED\x10\x00\x12/\n" +
 	"+AUTHENTICATION_POLICY_CONTINUE_WITHOUT_USER\x10\x01\x12&\n" +
 	"\"AUTHENTICATION_POLICY_REQUIRE_USER\x10\x02\x120\n" +
-	",AUTHENTICATION_POLICY_SERVICE_PRINCIPAL_ONLY\x10\x03*\x88\x02\n" +
+	",AUTHENTICATION_POLICY_SERVICE_PRINCIPAL_ONLY\x10\x03*\xa3\x02\n" +
 	"\tSyncState\x12\x1a\n" +
 	"\x16SYNC_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SYNC_STATE_PENDING\x10\x01\x12\x16\n" +
@@ -1581,7 +1607,8 @@ const file_understudy_v1_sync_proto_rawDesc = "" +
 	"\x14SYNC_STATE_SUCCEEDED\x10\x05\x12\"\n" +
 	"\x1eSYNC_STATE_PARTIALLY_SUCCEEDED\x10\x06\x12\x15\n" +
 	"\x11SYNC_STATE_FAILED\x10\a\x12\x18\n" +
-	"\x14SYNC_STATE_CANCELLED\x10\b*\xea\x01\n" +
+	"\x14SYNC_STATE_CANCELLED\x10\b\x12\x19\n" +
+	"\x15SYNC_STATE_COMMITTING\x10\t*\xea\x01\n" +
 	"\fPartialCause\x12\x1d\n" +
 	"\x19PARTIAL_CAUSE_UNSPECIFIED\x10\x00\x12,\n" +
 	"(PARTIAL_CAUSE_USER_AUTHENTICATION_FAILED\x10\x01\x12'\n" +

@@ -308,7 +308,10 @@ type SyncEvent_AuthenticationFailed struct {
 }
 
 type SyncEvent_ConfigurationCompleted struct {
-	// Durable. A configuration type is done.
+	// Durable. A configuration type is done. Once for each selected type, but for a
+	// sync that another worker took over: where that one could not repeat what the
+	// one before had announced, the type is completed again, and the later result
+	// stands.
 	ConfigurationCompleted *ConfigurationCompleted `protobuf:"bytes,15,opt,name=configuration_completed,json=configurationCompleted,proto3,oneof"`
 }
 
@@ -334,7 +337,8 @@ type SyncEvent_Finished struct {
 
 type SyncEvent_StateChanged struct {
 	// Durable. The state changed without being terminal: the sync waits for a
-	// person, runs again, is being cancelled, was taken over by another worker.
+	// person, runs again, is being cancelled, begins to commit, was taken over by
+	// another worker.
 	StateChanged *StateChanged `protobuf:"bytes,20,opt,name=state_changed,json=stateChanged,proto3,oneof"`
 }
 
@@ -413,8 +417,10 @@ type SyncStarted struct {
 	ConfigurationTypes []string `protobuf:"bytes,1,rep,name=configuration_types,json=configurationTypes,proto3" json:"configuration_types,omitempty"`
 	// The version of the catalog.
 	CatalogVersion string `protobuf:"bytes,2,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The worker that runs the sync; see Sync.worker.
+	Worker        string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncStarted) Reset() {
@@ -461,6 +467,13 @@ func (x *SyncStarted) GetCatalogVersion() string {
 	return ""
 }
 
+func (x *SyncStarted) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
 // The state changed.
 type StateChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -469,8 +482,11 @@ type StateChanged struct {
 	// Until when the sync waits for a person; set for
 	// SYNC_STATE_PENDING_AUTHENTICATION.
 	SignInExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=sign_in_expire_time,json=signInExpireTime,proto3" json:"sign_in_expire_time,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The worker that took the sync over; empty when none did. The one before died or
+	// was cut off, or its server was stopped. What it announced stands.
+	Worker        string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StateChanged) Reset() {
@@ -515,6 +531,13 @@ func (x *StateChanged) GetSignInExpireTime() *timestamppb.Timestamp {
 		return x.SignInExpireTime
 	}
 	return nil
+}
+
+func (x *StateChanged) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
 }
 
 // A person must sign in. Treat the codes and addresses as secrets.
@@ -994,13 +1017,15 @@ const file_understudy_v1_sync_event_proto_rawDesc = "" +
 	"\rstate_changed\x18\x14 \x01(\v2\x1b.understudy.v1.StateChangedH\x00R\fstateChangedB\a\n" +
 	"\x05event\"7\n" +
 	"\fCurrentState\x12'\n" +
-	"\x04sync\x18\x01 \x01(\v2\x13.understudy.v1.SyncR\x04sync\"g\n" +
+	"\x04sync\x18\x01 \x01(\v2\x13.understudy.v1.SyncR\x04sync\"\x7f\n" +
 	"\vSyncStarted\x12/\n" +
 	"\x13configuration_types\x18\x01 \x03(\tR\x12configurationTypes\x12'\n" +
-	"\x0fcatalog_version\x18\x02 \x01(\tR\x0ecatalogVersion\"\x89\x01\n" +
+	"\x0fcatalog_version\x18\x02 \x01(\tR\x0ecatalogVersion\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\"\xa1\x01\n" +
 	"\fStateChanged\x12.\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x18.understudy.v1.SyncStateR\x05state\x12I\n" +
-	"\x13sign_in_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10signInExpireTime\"\xd2\x01\n" +
+	"\x13sign_in_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10signInExpireTime\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\"\xd2\x01\n" +
 	"\x14AuthenticationPrompt\x12)\n" +
 	"\x10verification_uri\x18\x01 \x01(\tR\x0fverificationUri\x12 \n" +
 	"\tuser_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\buserCode\x120\n" +
