@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"understudy.internal/internal/catalog"
-	"understudy.internal/internal/durable"
 	"understudy.internal/internal/edge"
 	"understudy.internal/internal/engine"
 	"understudy.internal/internal/journal"
@@ -21,7 +20,9 @@ import (
 // service is everything that `serve` runs, wired together: configuration is data,
 // newService makes it into parts, run runs them.
 type service struct {
-	logger  *slog.Logger
+	logger *slog.Logger
+	// unlock gives data_dir free.
+	unlock  func() error
 	journal *journal.Journal
 	engine  *engine.Engine
 	edge    *edge.Server
@@ -43,12 +44,14 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, fmt.Errorf("loading the catalog: %w", err)
 	}
-	// The journal comes first: its lock keeps a second process out of data_dir.
+	if s.unlock, err = lockDataDir(cfg); err != nil {
+		return nil, err
+	}
 	s.journal, err = journal.Open(ctx, journal.Config{Directory: filepath.Join(cfg.DataDir, "journal"), Logger: logger})
 	if err != nil {
 		return nil, err
 	}
-	if err := removeLeftovers(cfg.DataDir); err != nil {
+	if err := removeLeftovers(cfg); err != nil {
 		return nil, fmt.Errorf("removing what a killed process left: %w", err)
 	}
 	keys, err := loadKeys(cfg, logger)
@@ -75,19 +78,6 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 		HelpBaseURL: cfg.HelpBaseURL, DrainDelay: cfg.GRPC.DrainDelay, DrainTimeout: cfg.GRPC.DrainTimeout,
 	})
 	return s, err
-}
-
-// removeLeftovers removes the half-written files of a process that was killed. The
-// repositories are the vaults' own.
-func removeLeftovers(dataDir string) error {
-	folders, err := filepath.Glob(filepath.Join(dataDir, "cursors", "*"))
-	for _, name := range []string{"keys", "tokens", "repositories"} {
-		folders = append(folders, filepath.Join(dataDir, name))
-	}
-	for _, folder := range folders {
-		err = errors.Join(err, durable.RemoveLeftovers(folder))
-	}
-	return err
 }
 
 // run serves on a listener, which it closes, until ctx is done. Health says
@@ -136,5 +126,11 @@ func (s *service) close() {
 	if s.journal != nil {
 		s.journal.Close()
 		s.journal = nil
+	}
+	if s.unlock != nil {
+		if err := s.unlock(); err != nil {
+			s.logger.Warn("unlocking data_dir failed", "error", err)
+		}
+		s.unlock = nil
 	}
 }
