@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,12 +27,18 @@ type service struct {
 	journal *journal.Journal
 	engine  *engine.Engine
 	edge    *edge.Server
+	metrics *metrics
+	// last is what is told of the last syncs; metricsListener where: nil when nobody
+	// asks.
+	last            *lastSyncs
+	metricsListener net.Listener
+	security        *tls.Config
 }
 
 // newService opens what the configuration names. Close the service, also when it
 // never ran.
 func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *service, err error) {
-	s := &service{logger: logger}
+	s := &service{logger: logger, metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -63,21 +70,46 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 		return nil, err
 	}
 	s.engine, err = engine.New(engine.Config{
-		Tenants: tenants, Catalog: types, Syncs: s.journal, Logger: logger,
+		Tenants: tenants, Catalog: types, Syncs: &meteredSyncs{s.journal, s.metrics}, Logger: logger,
 		MaxConcurrentSyncs: cfg.Limits.ConcurrentSyncs, MaxQueuedSyncs: cfg.Limits.QueuedSyncs, MaxSyncDuration: cfg.Limits.SyncTimeout,
 	})
 	if err != nil {
 		return nil, err
 	}
-	security, err := serverTLS(cfg.GRPC.TLS)
-	if err != nil {
+	if s.security, err = serverTLS(cfg.GRPC.TLS); err != nil {
 		return nil, err
 	}
 	s.edge, err = edge.New(edge.Config{
-		Engine: s.engine, Syncs: s.journal, Watches: s.journal, Catalog: types, Logger: logger, TLS: security,
+		Engine: s.engine, Syncs: s.journal, Watches: s.journal, Catalog: types, Logger: logger, TLS: s.security, Observe: s.metrics.observe,
 		HelpBaseURL: cfg.HelpBaseURL, DrainDelay: cfg.GRPC.DrainDelay, DrainTimeout: cfg.GRPC.DrainTimeout,
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s, s.openMetrics(ctx, cfg)
+}
+
+// openMetrics listens where metrics are asked for, if they are.
+func (s *service) openMetrics(ctx context.Context, cfg *config) error {
+	if cfg.Metrics.Listen == "" {
+		return nil
+	}
+	names := make([]string, len(cfg.Tenants))
+	for i := range cfg.Tenants {
+		names[i] = "tenants/" + cfg.Tenants[i].ID
+	}
+	s.last = newLastSyncs(s.journal, names, s.logger)
+	state := &stateCollector{syncs: s.journal, healthy: s.journal.Healthy, watchers: s.edge.Watchers, last: s.last}
+	if err := s.metrics.registry.Register(state); err != nil {
+		return fmt.Errorf("making metrics: %w", err)
+	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", cfg.Metrics.Listen)
+	if err != nil {
+		return fmt.Errorf("listening on metrics.listen: %w", err)
+	}
+	s.metricsListener = listener
+	return nil
 }
 
 // run serves on a listener, which it closes, until ctx is done. Health says
@@ -96,6 +128,11 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 	})
 	group.Go(func() error { return s.engine.Run(working) })
 	group.Go(func() error { s.watchHealth(ctx); return nil })
+	if s.metricsListener != nil {
+		group.Go(func() error { s.last.run(ctx); return nil })
+		group.Go(func() error { return s.metrics.serve(ctx, s.metricsListener, s.security, s.logger) })
+		s.logger.Info("serving metrics", "address", s.metricsListener.Addr().String())
+	}
 	s.logger.Info("serving", "address", listener.Addr().String(), "version", version)
 	return group.Wait()
 }
@@ -123,6 +160,9 @@ func (s *service) watchHealth(ctx context.Context) {
 
 // close frees what the service holds.
 func (s *service) close() {
+	if s.metricsListener != nil {
+		s.metricsListener.Close() // closed already when it served
+	}
 	if s.journal != nil {
 		s.journal.Close()
 		s.journal = nil

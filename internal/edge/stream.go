@@ -64,12 +64,17 @@ func (s *Server) follow(
 		defer watcher.Close()
 		done <- recovered(func() error { return f.run(ctx) })
 	})
+	var slow *slowReaderError
 	select {
 	case err := <-done:
+		if errors.As(err, &slow) {
+			s.slow.Add(1)
+		}
 		return f.final, err
 	case <-s.ending:
 		return nil, &drainingError{}
 	case <-f.stall.C:
+		s.slow.Add(1)
 		return nil, &slowReaderError{last: f.cursor.Load()}
 	}
 }
