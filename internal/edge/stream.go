@@ -108,21 +108,18 @@ func (f *follower) run(ctx context.Context) error {
 func (f *follower) next(ctx context.Context) (*understudyv1.SyncEvent, error) {
 	wait := f.quiet(ctx)
 	event, err := f.watcher.Next(wait)
-	var slow *port.SlowWatcherError
-	switch {
-	case err == nil:
-		return event, nil
-	case ctx.Err() == nil && (errors.Is(err, errQuiet) || errors.Is(err, context.DeadlineExceeded) && wait.Err() != nil):
+	if ctx.Err() == nil && (errors.Is(err, errQuiet) || errors.Is(err, context.DeadlineExceeded) && wait.Err() != nil) {
 		return &understudyv1.SyncEvent{
 			EventTime: timestamppb.Now(),
 			Event:     &understudyv1.SyncEvent_Heartbeat{Heartbeat: &understudyv1.Heartbeat{}},
 		}, nil
-	case errors.As(err, &slow):
+	}
+	var slow *port.SlowWatcherError
+	if errors.As(err, &slow) {
 		// What was sent counts, not what the watcher has.
 		return nil, &slowReaderError{last: f.cursor.Load()}
-	default:
-		return nil, err
 	}
+	return event, err
 }
 
 // quiet returns a context that ends when it is time for a heartbeat. Where events come
