@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"understudy.internal/internal/port"
 )
@@ -21,6 +23,9 @@ import (
 type Config struct {
 	// Directory is where the journal stores; made when it does not exist.
 	Directory string
+	// Replica is the name of this process among those that share the journal; the
+	// name of the host.
+	Replica string
 	// Retention is how long syncs and their events are kept; 90 days.
 	Retention time.Duration
 	// RequestIDTTL is how long a request_id is remembered; 24 hours.
@@ -40,6 +45,7 @@ type Journal struct {
 	server *server.Server
 	conn   *nats.Conn
 	store  *store
+	worker string
 	// done ends background work.
 	done context.CancelFunc
 	work sync.WaitGroup
@@ -53,11 +59,10 @@ type Journal struct {
 	live map[string]*live
 	// creating are tenants that a Create works on.
 	creating map[string]chan struct{}
-	// sick says why the engine did not store last; nil when it did.
-	sick error
-	// doubtful are records, by tenant, that may have been stored though nobody
-	// answered: their callers were told that they were not.
-	doubtful map[string]string
+	// sick says, by stream, why it did not store last.
+	sick map[string]error
+	// changed is closed, and made anew, when a sync was accepted, taken or finished.
+	changed chan struct{}
 }
 
 var (
@@ -89,8 +94,11 @@ func Open(ctx context.Context, config Config) (_ *Journal, err error) {
 	}
 	j := &Journal{
 		config: config, logger: config.Logger, index: newIndex(),
-		live: map[string]*live{}, creating: map[string]chan struct{}{}, doubtful: map[string]string{},
-		closing: make(chan struct{}),
+		live: map[string]*live{}, creating: map[string]chan struct{}{},
+		sick: map[string]error{}, closing: make(chan struct{}), changed: make(chan struct{}),
+	}
+	if j.worker, err = workerName(config.Replica); err != nil {
+		return nil, err
 	}
 	if j.logger == nil {
 		j.logger = slog.New(slog.DiscardHandler)
@@ -206,14 +214,14 @@ func (j *Journal) load(ctx context.Context) error {
 	}
 	for _, e := range unfinished {
 		l, err := j.loadLive(ctx, e.name)
-		if storage := (*port.StorageError)(nil); errors.As(err, &storage) || ctx.Err() != nil {
+		if errors.As(err, new(*port.StorageError)) || ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
 		if err != nil {
 			j.logger.Error("a sync that is not finished cannot be read, and is left out", "sync", e.name, "error", err)
 			continue
 		}
-		if l.sync.GetEndTime() != nil {
+		if l.over() {
 			// Killed between `finished` and the mark of the record.
 			e.finished = true
 			j.markFinished(ctx, l)
@@ -231,18 +239,15 @@ func (j *Journal) loadLive(ctx context.Context, name string) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := newLive(j, name, record)
-	l.recordSequence = recordSequence
-	last, err := j.store.lastSequence(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	l.streamSequence = last
+	l := newLive(j, name, record, recordSequence)
 	for event, err := range j.store.eventsOf(ctx, name) {
 		if err != nil {
 			return nil, err
 		}
-		l.add(event)
+		if event.event.GetSequence() != int64(len(l.events))+1 {
+			return nil, fmt.Errorf("event %d follows event %d", event.event.GetSequence(), len(l.events))
+		}
+		l.addLocked(event)
 	}
 	return l, nil
 }
@@ -270,18 +275,26 @@ func (j *Journal) Healthy() error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.sick
+	return cmp.Or(j.sick[syncsStream], j.sick[eventsStream])
 }
 
-// stored notes whether the engine stored what it was given.
-func (j *Journal) stored(err error) {
-	storage := (*port.StorageError)(nil)
-	if err != nil && !errors.As(err, &storage) {
+// stored notes whether a stream stored what it was given: one of them may not though
+// the other does.
+func (j *Journal) stored(stream string, err error) {
+	if err != nil && !errors.As(err, new(*port.StorageError)) {
 		return // it was not the engine's fault
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.sick = err
+	j.sick[stream] = err
+}
+
+// signal says that a sync was accepted, taken or finished.
+func (j *Journal) signal() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	close(j.changed)
+	j.changed = make(chan struct{})
 }
 
 // mend restarts the engine's storage when it is sick: after a write that failed (a
@@ -316,9 +329,18 @@ func (j *Journal) restartStorage(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	err := j.store.probe(ctx)
-	j.stored(err)
-	return err
+	return j.probe(ctx)
+}
+
+// probe finds out whether both streams store.
+func (j *Journal) probe(ctx context.Context) error {
+	var failures []error
+	for name, stream := range map[string]jetstream.Stream{syncsStream: j.store.syncs, eventsStream: j.store.events} {
+		err := j.store.probe(ctx, name, stream)
+		j.stored(name, err)
+		failures = append(failures, err)
+	}
+	return errors.Join(failures...)
 }
 
 // engineLogger brings warnings and errors of the engine into the log.

@@ -28,13 +28,17 @@ const (
 	headerFinished = "Understudy-Finished"
 	headerRequest  = "Understudy-Request-Id"
 	headerDigest   = "Understudy-Request-Digest"
+	// headerAppend names the append that stored an event: its writer knows by it
+	// whether an event is its own.
+	headerAppend = "Understudy-Append"
 	// probe is no key of a sync.
 	probe = "probe"
 
-	// publishTimeout bounds one attempt to store; publishAttempts how often it is
-	// tried: with a cluster, a new leader takes up to 8 s.
-	publishTimeout  = 5 * time.Second
-	publishAttempts = 4
+	// publishTimeout bounds one attempt to store.
+	publishTimeout = 5 * time.Second
+	// Between two attempts there is a pause.
+	shortestPause = 50 * time.Millisecond
+	longestPause  = 500 * time.Millisecond
 	// maxBatch is how many events can be stored together: a limit of the engine.
 	maxBatch = 1000
 )
@@ -45,24 +49,31 @@ type store struct {
 	js     jetstream.JetStream
 	syncs  jetstream.Stream
 	events jetstream.Stream
+	// patience is how long it is tried to store something.
+	patience time.Duration
 }
 
+// embeddedPatience is how long the embedded engine is waited for.
+const embeddedPatience = 2 * time.Second
+
+// openStore opens the streams. They do not allow direct reading: it would be
+// answered by any node, also one that lags behind; the leader does not.
 func openStore(ctx context.Context, conn *nats.Conn, retention time.Duration) (*store, error) {
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal: %w", err)
 	}
-	s := &store{conn: conn, js: js}
+	s := &store{conn: conn, js: js, patience: embeddedPatience}
 	s.syncs, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: syncsStream, Subjects: []string{recordSubject + ">"}, Storage: jetstream.FileStorage,
-		MaxMsgsPerSubject: 1, MaxAge: retention, AllowDirect: true,
+		MaxMsgsPerSubject: 1, MaxAge: retention,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the stream of syncs: %w", err)
 	}
 	s.events, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: eventsStream, Subjects: []string{eventSubject + ">"}, Storage: jetstream.FileStorage,
-		MaxAge: retention, AllowDirect: true, AllowAtomicPublish: true,
+		MaxAge: retention, AllowAtomicPublish: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the stream of events: %w", err)
@@ -103,28 +114,20 @@ func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync
 	return ack.Sequence, nil
 }
 
-// probe stores a message of a page in both streams and removes it again: whether
-// the engine can store at all.
-func (s *store) probe(ctx context.Context) error {
-	page := make([]byte, 4096)
-	for _, stream := range []struct {
-		jetstream.Stream
-		subject string
-	}{{s.syncs, recordSubject + probe}, {s.events, eventSubject + probe}} {
-		if _, err := s.js.Publish(ctx, stream.subject, page); err != nil {
-			return storageError(ctx, fmt.Errorf("storing a probe: %w", err))
-		}
-		if err := stream.Purge(ctx, jetstream.WithPurgeSubject(stream.subject)); err != nil {
-			return storageError(ctx, fmt.Errorf("removing a probe: %w", err))
-		}
+// probe stores a message of a page in a stream and removes it again: whether it can
+// store at all.
+func (s *store) probe(ctx context.Context, name string, stream jetstream.Stream) error {
+	subject := eventSubject + probe
+	if name == syncsStream {
+		subject = recordSubject + probe
+	}
+	if _, err := s.js.Publish(ctx, subject, make([]byte, 4096)); err != nil {
+		return storageError(ctx, fmt.Errorf("storing a probe: %w", err))
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		return storageError(ctx, fmt.Errorf("removing a probe: %w", err))
 	}
 	return nil
-}
-
-// removeRecord makes sure that a sync has no record.
-func (s *store) removeRecord(ctx context.Context, name string) error {
-	err := s.syncs.Purge(ctx, jetstream.WithPurgeSubject(recordSubject+key(name)))
-	return storageError(ctx, err)
 }
 
 // record returns the record of a sync and its sequence.
@@ -170,18 +173,6 @@ func (s *store) records(ctx context.Context) iter.Seq2[*entry, error] {
 	}
 }
 
-// lastSequence returns the stream's sequence of the last event of a sync, or 0.
-func (s *store) lastSequence(ctx context.Context, name string) (uint64, error) {
-	message, err := s.events.GetLastMsgForSubject(ctx, eventSubject+key(name))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, storageError(ctx, err)
-	}
-	return message.Sequence, nil
-}
-
 // lastEvent returns the last event of a sync, or nil.
 func (s *store) lastEvent(ctx context.Context, name string) (*understudyv1.SyncEvent, uint64, error) {
 	message, err := s.events.GetLastMsgForSubject(ctx, eventSubject+key(name))
@@ -196,19 +187,29 @@ func (s *store) lastEvent(ctx context.Context, name string) (*understudyv1.SyncE
 }
 
 // events yields the events of a sync, in order.
-func (s *store) eventsOf(ctx context.Context, name string) iter.Seq2[*understudyv1.SyncEvent, error] {
-	return func(yield func(*understudyv1.SyncEvent, error) bool) {
+func (s *store) eventsOf(ctx context.Context, name string) iter.Seq2[stored, error] {
+	return func(yield func(stored, error) bool) {
 		for message, err := range s.scan(ctx, s.events, eventSubject+key(name), false) {
 			if err != nil {
-				yield(nil, err)
+				yield(stored{}, err)
 				return
 			}
-			event, err := decodeEvent(message.Data())
+			event, err := storedEvent(message)
 			if !yield(event, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// storedEvent reads an event that a consumer brought.
+func storedEvent(message jetstream.Msg) (stored, error) {
+	meta, err := message.Metadata()
+	if err != nil {
+		return stored{}, fmt.Errorf("reading where an event lies: %w", err)
+	}
+	event, err := decodeEvent(message.Data())
+	return stored{event, meta.Sequence.Stream, message.Headers().Get(headerAppend)}, err
 }
 
 // scan yields the messages that a subject has now, in order.
@@ -269,9 +270,25 @@ func (s *store) count(ctx context.Context, stream jetstream.Stream, subject stri
 	return total, nil
 }
 
+// nextEvent returns the first event of a sync behind a stream sequence, or nil.
+func (s *store) nextEvent(ctx context.Context, name string, after uint64) (*stored, error) {
+	message, err := s.events.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(eventSubject+key(name)))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, storageError(ctx, err)
+	}
+	event, err := decodeEvent(message.Data)
+	if err != nil {
+		return nil, err
+	}
+	return &stored{event, message.Sequence, message.Header.Get(headerAppend)}, nil
+}
+
 // append stores events after the one with a stream sequence, all or none, and
-// returns the stream sequence of the last.
-func (s *store) append(ctx context.Context, name string, expected uint64, events []*understudyv1.SyncEvent) (uint64, error) {
+// returns the stream sequence of the last. The id names the append.
+func (s *store) append(ctx context.Context, name, id string, expected uint64, events []*understudyv1.SyncEvent) (uint64, error) {
 	subject := eventSubject + key(name)
 	batch := nuid.Next()
 	for i, event := range events {
@@ -281,6 +298,7 @@ func (s *store) append(ctx context.Context, name string, expected uint64, events
 		}
 		message := nats.NewMsg(subject)
 		message.Data = data
+		message.Header.Set(headerAppend, id)
 		if i == 0 {
 			message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expected, 10))
 		}

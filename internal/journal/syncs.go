@@ -3,10 +3,13 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nuid"
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -52,41 +55,26 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 	if err != nil {
 		return nil, false, err
 	}
-	l := newLive(j, e.name, sync)
-	l.recordSequence = sequence
+	l := newLive(j, e.name, sync, sequence)
 	j.mu.Lock()
 	j.index.add(e)
 	j.index.running[e.tenant] = e.name
 	j.live[e.name] = l
 	j.mu.Unlock()
+	j.signal()
 	return proto.CloneOf(sync), true, nil
 }
 
 // accept stores the record of a new sync. Where an answer did not come it looks
-// whether the record is there. One of which that cannot be told is removed before
-// the tenant gets another, so that a tenant never has two that are not finished.
+// whether the record is there.
 func (j *Journal) accept(ctx context.Context, e *entry, sync *understudyv1.Sync) (uint64, error) {
-	j.mu.Lock()
-	doubtful := j.doubtful[e.tenant]
-	j.mu.Unlock()
-	if doubtful != "" {
-		if err := j.store.removeRecord(ctx, doubtful); err != nil {
-			return 0, err
-		}
-	}
 	sequence, err := j.store.putRecord(ctx, e, sync, false, 0)
-	j.stored(err)
 	if err != nil {
 		if _, found, lookErr := j.store.record(ctx, e.name); lookErr == nil {
 			sequence, err = found, nil
 		}
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	delete(j.doubtful, e.tenant)
-	if err != nil {
-		j.doubtful[e.tenant] = e.name
-	}
+	j.stored(syncsStream, err)
 	return sequence, err
 }
 
@@ -135,7 +123,7 @@ func (j *Journal) Get(ctx context.Context, name string) (*understudyv1.Sync, err
 		return nil, err
 	}
 	if l != nil {
-		return l.Sync(), nil
+		return l.state(), nil
 	}
 	event, _, err := j.store.lastEvent(ctx, name)
 	if err != nil {
@@ -178,13 +166,13 @@ func (j *Journal) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
 	j.mu.Unlock()
 	syncs := make([]*understudyv1.Sync, 0, len(logs))
 	for _, l := range logs {
-		syncs = append(syncs, l.Sync())
+		syncs = append(syncs, l.state())
 	}
 	return syncs, nil
 }
 
 // Open implements [port.Syncs].
-func (j *Journal) Open(_ context.Context, name string) (port.Log, error) {
+func (j *Journal) Open(ctx context.Context, name string) (port.Log, error) {
 	l, err := j.find(name)
 	if err != nil {
 		return nil, err
@@ -192,7 +180,11 @@ func (j *Journal) Open(_ context.Context, name string) (port.Log, error) {
 	if l == nil {
 		return nil, &port.FencedError{Sync: name}
 	}
-	return l, nil
+	log, err := l.open(ctx)
+	if err != nil {
+		return nil, err // no handle that is nil in an interface that is not
+	}
+	return log, nil
 }
 
 // Events implements [port.Syncs].
@@ -212,10 +204,10 @@ func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq
 			return
 		}
 		for event, err := range j.store.eventsOf(ctx, name) {
-			if err == nil && event.GetSequence() <= after {
+			if err == nil && event.event.GetSequence() <= after {
 				continue
 			}
-			if !yield(event, err) || err != nil {
+			if !yield(event.event, err) || err != nil {
 				return
 			}
 		}
@@ -244,23 +236,44 @@ func (j *Journal) markFinished(ctx context.Context, l *live) {
 	if e == nil {
 		return
 	}
-	if _, err := j.store.putRecord(ctx, e, l.record, true, l.recordSequence); err != nil {
+	_, err := j.store.putRecord(ctx, e, l.record, true, l.recordSequence)
+	j.stored(syncsStream, err)
+	if err != nil {
 		j.logger.Warn("marking a sync as finished failed; the next start does it", "sync", l.name, "error", err)
 	}
 }
 
 // Announce implements [port.Syncs].
 func (j *Journal) Announce(name string, event *understudyv1.SyncEvent) {
-	if l, err := j.find(name); err == nil && l != nil {
-		l.Publish(event)
+	j.mu.Lock()
+	l := j.live[name]
+	j.mu.Unlock()
+	if l != nil {
+		l.publish(event)
 	}
 }
 
 // Worker implements [port.Syncs].
-func (j *Journal) Worker() string { return "embedded" }
+func (j *Journal) Worker() string { return j.worker }
 
 // Alive implements [port.Syncs].
-func (j *Journal) Alive() []string { return []string{j.Worker()} }
+func (j *Journal) Alive() []string { return []string{j.worker} }
 
 // Changed implements [port.Syncs].
-func (j *Journal) Changed() <-chan struct{} { return nil }
+func (j *Journal) Changed() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.changed
+}
+
+// workerName makes the name of a process out of that of its replica.
+func workerName(replica string) (string, error) {
+	if replica == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return "", fmt.Errorf("finding the name of this machine; name the replica in the configuration instead: %w", err)
+		}
+		replica = host
+	}
+	return replica + "/" + strings.ToLower(nuid.Next()), nil
+}

@@ -32,14 +32,14 @@ func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Wat
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last := l.sync.GetLastSequence(); after > last {
+	if last := l.fold.Sync().GetLastSequence(); after > last {
 		return nil, &port.SequenceInFutureError{After: after, Last: last}
 	}
 	w := &watcher{live: l, cursor: after, done: make(chan struct{})}
 	w.first = &understudyv1.SyncEvent{
 		EventTime: timestamppb.Now(),
 		Event: &understudyv1.SyncEvent_CurrentState{CurrentState: &understudyv1.CurrentState{
-			Sync: proto.CloneOf(l.sync),
+			Sync: proto.CloneOf(l.fold.Sync()),
 		}},
 	}
 	return w, nil
@@ -51,7 +51,7 @@ func (j *Journal) replay(ctx context.Context, name string, after int64) (*live, 
 	if err != nil {
 		return nil, err
 	}
-	l := newLive(j, name, final)
+	l := newLive(j, name, final, 0)
 	if after >= final.GetLastSequence() {
 		return l, nil
 	}
@@ -59,8 +59,8 @@ func (j *Journal) replay(ctx context.Context, name string, after int64) (*live, 
 		if err != nil {
 			return nil, err
 		}
-		if event.GetSequence() > after {
-			l.events = append(l.events, event)
+		if event.event.GetSequence() > after {
+			l.events = append(l.events, event.event)
 		}
 	}
 	if len(l.events) == 0 || l.events[0].GetSequence() > after+1 {
