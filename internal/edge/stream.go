@@ -108,7 +108,7 @@ func (f *follower) run(ctx context.Context) error {
 func (f *follower) next(ctx context.Context) (*understudyv1.SyncEvent, error) {
 	wait := f.quiet(ctx)
 	event, err := f.watcher.Next(wait)
-	if ctx.Err() == nil && (errors.Is(err, errQuiet) || errors.Is(err, context.DeadlineExceeded) && wait.Err() != nil) {
+	if ctx.Err() == nil && isQuiet(wait, err) {
 		return &understudyv1.SyncEvent{
 			EventTime: timestamppb.Now(),
 			Event:     &understudyv1.SyncEvent_Heartbeat{Heartbeat: &understudyv1.Heartbeat{}},
@@ -120,6 +120,11 @@ func (f *follower) next(ctx context.Context) (*understudyv1.SyncEvent, error) {
 		return nil, &slowReaderError{last: f.cursor.Load()}
 	}
 	return event, err
+}
+
+// isQuiet says whether a wait ended because nothing happened.
+func isQuiet(wait context.Context, err error) bool {
+	return errors.Is(err, errQuiet) || errors.Is(err, context.DeadlineExceeded) && wait.Err() != nil
 }
 
 // quiet returns a context that ends when it is time for a heartbeat. Where events come
