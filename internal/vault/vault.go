@@ -140,7 +140,7 @@ func (v *Vault) tip(storage *store) (*object.Commit, error) {
 	}
 	commit, err := object.GetCommit(storage, id)
 	if err != nil {
-		return nil, fmt.Errorf("reading the last commit: %w", err)
+		return nil, fmt.Errorf("reading the last commit (`understudy repair` looks for what is left): %w", err)
 	}
 	return commit, nil
 }
@@ -149,17 +149,38 @@ func (v *Vault) tip(storage *store) (*object.Commit, error) {
 // branch that is there and cannot be read is an error: go-git takes it for none, and
 // a backup that begins anew would leave everything out that is not read now.
 func (v *Vault) branch(storage *store) (plumbing.Hash, error) {
-	ref, err := storage.Reference(v.ref())
-	if err == nil {
-		return ref.Hash(), nil
-	}
-	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		if _, err = os.Lstat(v.path(v.ref().String())); errors.Is(err, os.ErrNotExist) {
-			return plumbing.ZeroHash, nil
+	content, err := os.ReadFile(v.path(v.ref().String()))
+	switch {
+	case err == nil:
+		if id, ok := parseID(strings.TrimSuffix(string(content), "\n")); ok {
+			return id, nil
 		}
-		err = errors.Join(errors.New("its file is there and cannot be read, or is empty"), err)
+		return plumbing.ZeroHash, v.brokenBranch(errors.New("its file is empty or damaged"))
+	case !errors.Is(err, os.ErrNotExist):
+		return plumbing.ZeroHash, v.brokenBranch(err)
 	}
-	return plumbing.ZeroHash, fmt.Errorf("reading the branch: %w", err)
+	ref, err := storage.Reference(v.ref()) // among those that git packed
+	if errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return plumbing.ZeroHash, nil
+	}
+	if err != nil {
+		return plumbing.ZeroHash, v.brokenBranch(err)
+	}
+	return ref.Hash(), nil
+}
+
+func (v *Vault) brokenBranch(err error) error {
+	return &port.StorageError{Err: fmt.Errorf("the branch %s of %s cannot be read. Nothing was changed. Stop the service and run `understudy repair`: %w",
+		v.config.Branch, v.config.Directory, err)}
+}
+
+// parseID reads the id of an object. That of nothing is none.
+func parseID(text string) (plumbing.Hash, bool) {
+	if !plumbing.IsHash(text) {
+		return plumbing.ZeroHash, false
+	}
+	id := plumbing.NewHash(text)
+	return id, !id.IsZero()
 }
 
 // rulesOf returns the compiled rules of a type.
