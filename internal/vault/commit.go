@@ -15,11 +15,14 @@ import (
 
 // Commit implements [port.Staging]. Once begun it is not given up.
 func (s *staging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1.Snapshot, error) {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pack == nil || s.closed {
 		return nil, errDone
 	}
+	s.checkpoints.ended = true
 	if info.DryRun {
 		return nil, nil
 	}

@@ -31,30 +31,32 @@ func (v *Vault) path(name string) string {
 func (v *Vault) packDirectory() string { return v.path("objects/pack") }
 
 // take makes the repository if need be, and locks it. What an earlier process left
-// when it was killed is removed: nobody else can be using it.
-func (v *Vault) take(ctx context.Context) (*flock.Flock, error) {
+// when it was killed is removed: nobody else can be using it. What is of use to the
+// sync is left and returned.
+func (v *Vault) take(ctx context.Context, sync string) (*flock.Flock, *checkpoint, error) {
 	if err := makeDirectory(v.config.Directory); err != nil {
-		return nil, &port.StorageError{Err: err}
+		return nil, nil, &port.StorageError{Err: err}
 	}
 	lock := flock.New(v.path(lockFile))
 	locked, err := lock.TryLock()
 	if err != nil {
-		return nil, &port.StorageError{Err: err}
+		return nil, nil, &port.StorageError{Err: err}
 	}
 	if !locked {
-		return nil, &port.StorageError{Err: fmt.Errorf("the repository %s is in use", v.config.Directory)}
+		return nil, nil, &port.StorageError{Err: fmt.Errorf("the repository %s is in use", v.config.Directory)}
 	}
-	if err := v.prepare(ctx); err != nil {
-		return nil, errors.Join(err, lock.Unlock())
+	left := v.readCheckpoint(sync)
+	if err := v.prepare(ctx, left); err != nil {
+		return nil, nil, errors.Join(err, lock.Unlock())
 	}
-	return lock, nil
+	return lock, left, nil
 }
 
-func (v *Vault) prepare(ctx context.Context) error {
+func (v *Vault) prepare(ctx context.Context, left *checkpoint) error {
 	if err := v.initialize(); err != nil {
 		return &port.StorageError{Err: err}
 	}
-	if err := v.clean(); err != nil {
+	if err := v.clean(left); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	if err := v.restore(); err != nil {
@@ -87,9 +89,12 @@ func (v *Vault) initialize() error {
 	return durable.SyncFolder(v.config.Directory)
 }
 
-// clean removes what a killed process left behind.
-func (v *Vault) clean() error {
+// clean removes what a killed process left behind, but for a checkpoint.
+func (v *Vault) clean(kept *checkpoint) error {
 	left := []string{v.path(v.ref().String()) + ".lock", v.path(incomingFolder)}
+	if kept == nil {
+		left = append(left, v.path(checkpointFile))
+	}
 	for _, pattern := range []string{"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*"} {
 		paths, err := filepath.Glob(v.path(pattern))
 		if err != nil {
@@ -102,6 +107,9 @@ func (v *Vault) clean() error {
 		return err
 	}
 	for _, path := range append(left, half...) {
+		if kept != nil && filepath.Base(path) == kept.Pack {
+			continue
+		}
 		if err := os.RemoveAll(path); err != nil {
 			return err
 		}

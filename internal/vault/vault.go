@@ -57,6 +57,9 @@ type Config struct {
 	// Recipients are public keys of age. The secrets of an item are sealed to all of
 	// them in a file beside it; none: they are in no file.
 	Recipients []string
+	// CheckpointInterval is how long what was settled may be in no checkpoint; 10
+	// seconds. A long sync makes fewer. Negative: there are none.
+	CheckpointInterval time.Duration
 	// CollapseWait is how long a collapsed list is not believed; 1 hour.
 	CollapseWait time.Duration
 	// AuthorName and AuthorEmail sign the commits.
@@ -74,6 +77,8 @@ type Vault struct {
 	// reading is held by those who read objects while no staging is theirs, so
 	// that packs are not removed under their hands.
 	reading sync.RWMutex
+	// now is the clock.
+	now func() time.Time
 }
 
 var _ port.Vault = (*Vault)(nil)
@@ -98,7 +103,10 @@ func Open(config Config) (*Vault, error) {
 	if strings.ContainsAny(config.AuthorName+config.AuthorEmail, "<>\n\x00") {
 		return nil, errors.New("the author of commits has a character that Git does not take")
 	}
-	v := &Vault{config: config, logger: config.Logger}
+	if config.CheckpointInterval == 0 {
+		config.CheckpointInterval = 10 * time.Second
+	}
+	v := &Vault{config: config, logger: config.Logger, now: time.Now}
 	if v.logger == nil {
 		v.logger = slog.New(slog.DiscardHandler)
 	}
