@@ -204,6 +204,9 @@ func (s *staging) checkpoint() {
 		}
 	}
 	if err == nil {
+		err = s.held.check()
+	}
+	if err == nil {
 		// The pack is on the disk before the file names it.
 		err = s.vault.writeCheckpoint(made)
 	}

@@ -67,7 +67,7 @@ func commit(t testing.TB, s *staging, at time.Time) {
 // die ends a staging as kill -9 does: nothing is put in order.
 func die(t testing.TB, s *staging) {
 	t.Helper()
-	if err := s.lock.Unlock(); err != nil {
+	if err := s.held.release(); err != nil {
 		t.Fatal(err)
 	}
 	s.pack.file.Close()

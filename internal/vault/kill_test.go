@@ -26,6 +26,7 @@ const (
 	roleCommits     = "commits"
 	roleDiskFull    = "disk full"
 	roleTakesOver   = "takes over"
+	roleFrozen      = "frozen"
 	childRepository = "UNDERSTUDY_VAULT_REPOSITORY"
 )
 
@@ -42,6 +43,8 @@ func runChild(role string) int {
 		case roleTakesOver:
 			v.config.CheckpointInterval = 1
 			err = takeOverOnce(v, os.Stdout)
+		case roleFrozen:
+			err = commitWhenTold(v)
 		}
 	}
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/gofrs/flock"
 
 	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
@@ -22,7 +21,7 @@ import (
 // staging implements [port.Staging].
 type staging struct {
 	vault   *Vault
-	lock    *flock.Flock
+	held    *hold
 	storage *store
 	// previous is the last commit, or nil; root its tree.
 	previous *object.Commit
@@ -70,11 +69,11 @@ var errDone = errors.New("the staging is committed or closed")
 
 // Begin implements [port.Vault].
 func (v *Vault) Begin(ctx context.Context, sync string) (port.Staging, error) {
-	lock, left, err := v.take(ctx, sync)
+	held, left, err := v.take(ctx, sync)
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{vault: v, lock: lock, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory}}
+	s := &staging{vault: v, held: held, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory}}
 	s.checkpoints = checkpoints{sync: sync, settled: map[string]*settledType{}, begun: v.now(), last: v.now()}
 	err = s.open()
 	if err == nil && left != nil {
@@ -321,15 +320,18 @@ func (s *staging) Close() error {
 	}
 	s.closed = true
 	err := errors.Join(s.storage.Close(), s.scratch.close())
-	if s.checkpoints.ended {
+	lost := s.held.check() != nil
+	if s.checkpoints.ended && !lost {
 		err = errors.Join(err, s.vault.removeCheckpoint())
 	}
 	if s.pack != nil {
 		err = errors.Join(err, s.discard())
+	} else if lost {
+		s.vault.logger.Warn("another worker took the repository over; its packs are not for us to merge")
 	} else if err := s.vault.mergePacks(); err != nil {
 		s.vault.logger.Warn("merging packs failed; the backup is whole", "error", err)
 	}
-	return errors.Join(err, s.lock.Unlock())
+	return errors.Join(err, s.held.release())
 }
 
 // settledTypes returns the ids of the settled types, sorted.

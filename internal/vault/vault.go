@@ -15,7 +15,8 @@
 // package; everything else that somebody put into the repository stays as it is. A
 // commit is one pack, on the
 // disk (fsync) before the reference names it. The vault owns the repository while
-// a staging is open: a lock file keeps a second process out.
+// a staging is open: a lock file keeps a second process out, or, on a disk that
+// several share, the one before.
 //
 // The local repository is the truth between syncs. A remote is followed when a
 // sync begins and pushed to after its commit; that it cannot be reached stops
@@ -49,6 +50,9 @@ type Config struct {
 	Branch string
 	// Remote is followed, and pushed to after every commit; nil: none.
 	Remote *Remote
+	// Shared says that other processes use the same disk for the same repository, and
+	// agree elsewhere on which of them may: the last one that begins holds it.
+	Shared bool
 	// FingerprintKey is the key of the fingerprints that stand for secrets.
 	FingerprintKey []byte
 	// PreviousFingerprintKeys are the keys before: a fingerprint by one of them stays
