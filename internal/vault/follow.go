@@ -14,11 +14,11 @@ import (
 // pushed: it moves forward with it, and commits that the remote does not have are
 // built again on top. A remote that cannot be followed is logged: reading and
 // committing go on, and the push will say it.
-func (v *Vault) follow(ctx context.Context) error {
+func (v *Vault) follow(ctx context.Context, held *hold) error {
 	if v.remote == nil {
 		return nil
 	}
-	err := v.catchUp(ctx)
+	err := v.catchUp(ctx, held)
 	var failed *RemoteError
 	if errors.As(err, &failed) {
 		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
@@ -27,7 +27,7 @@ func (v *Vault) follow(ctx context.Context) error {
 	return err
 }
 
-func (v *Vault) catchUp(ctx context.Context) error {
+func (v *Vault) catchUp(ctx context.Context, held *hold) error {
 	storage := v.storage()
 	ours, err := v.tip(storage)
 	if err != nil {
@@ -43,7 +43,7 @@ func (v *Vault) catchUp(ctx context.Context) error {
 	}
 	storage = v.storage() // with what was fetched
 	if ours == nil {
-		return v.move(storage, plumbing.ZeroHash, theirs)
+		return v.move(held, storage, plumbing.ZeroHash, theirs)
 	}
 	behind, err := isAncestor(ctx, storage, theirs, tip)
 	if err != nil || behind {
@@ -54,7 +54,7 @@ func (v *Vault) catchUp(ctx context.Context) error {
 		return v.unreadable(err)
 	}
 	if ahead {
-		return v.move(storage, tip, theirs)
+		return v.move(held, storage, tip, theirs)
 	}
 	rebuilt, err := v.rebuild(ctx, storage, ours, theirs)
 	if err != nil {
@@ -62,12 +62,12 @@ func (v *Vault) catchUp(ctx context.Context) error {
 	}
 	v.logger.Warn("the remote branch and ours had moved apart; our commits are built on top of it",
 		"remote", theirs.String(), "before", tip.String(), "now", rebuilt.String())
-	return v.move(v.storage(), tip, rebuilt)
+	return v.move(held, v.storage(), tip, rebuilt)
 }
 
 // move sets the branch.
-func (v *Vault) move(storage *store, from, to plumbing.Hash) error {
-	if err := v.setRef(storage, from, to); err != nil {
+func (v *Vault) move(held *hold, storage *store, from, to plumbing.Hash) error {
+	if err := v.setRef(held, storage, from, to); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	return nil
