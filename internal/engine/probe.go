@@ -31,7 +31,8 @@ var (
 // it be complete.
 func (r *run) probed(t *catalog.Type) bool {
 	switch {
-	case r.tenant.Knowledge == nil, r.tenant.Digester == nil, r.spec.GetDryRun(), len(t.Probe) == 0:
+	case r.tenant.Knowledge == nil, r.tenant.Digester == nil, r.tenant.Readers.ServicePrincipal == "",
+		r.spec.GetDryRun(), len(t.Probe) == 0:
 		return false
 	case r.plan.reader(t) != understudyv1.Identity_IDENTITY_USER: // the policy may exclude it
 		return false
@@ -141,7 +142,9 @@ func (r *run) learn(t *catalog.Type, answer port.ProbeAnswer) {
 	if r.lessons == nil {
 		r.lessons = make(map[string]port.Lesson)
 	}
-	r.lessons[t.ID] = port.Lesson{Answer: answer, Filter: t.TenantFilter, Time: time.Now()}
+	r.lessons[t.ID] = port.Lesson{
+		Answer: answer, Filter: t.TenantFilter, Readers: r.plan.readers, Time: time.Now(),
+	}
 	r.mu.Unlock()
 	switch {
 	case r.plan.learned(t):
