@@ -55,7 +55,8 @@ func (tr *typeReader) note(item port.Item) {
 		return
 	}
 	digest, err := tr.run.tenant.Digester.Digest(tr.t, item)
-	if err != nil || len(tr.content) >= maxProbeItems {
+	_, repeated := tr.content[item.ID]
+	if err != nil || !repeated && len(tr.content) >= maxProbeItems {
 		tr.content = nil
 		return
 	}
@@ -105,10 +106,10 @@ func (r *run) ask(t *catalog.Type, want content) (port.ProbeAnswer, error) {
 			return errProbeLimit
 		}
 		digest, err := r.tenant.Digester.Digest(t, item)
-		if other, ok := missing[item.ID]; err != nil || !ok || other != digest {
+		if other, ok := want[item.ID]; err != nil || !ok || other != digest {
 			return errProbeDifferent
 		}
-		delete(missing, item.ID)
+		delete(missing, item.ID) // a list that moves while it is read may repeat it
 		return nil
 	})
 	if err == nil && len(missing) > 0 {

@@ -35,12 +35,14 @@ func documents(texts ...string) readFunc {
 }
 
 // many reads that many items.
-func many(n int) readFunc {
+func many(n int) readFunc { return items(numbers(n)...) }
+
+func numbers(n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprint(i)
 	}
-	return items(ids...)
+	return ids
 }
 
 // TestProbe: how the service principal's answer compares with the user's is what is
@@ -65,10 +67,17 @@ func TestProbe(t *testing.T) {
 		{name: "equal", user: both, servicePrincipal: both, asked: true, answer: port.ProbeEqual},
 		{name: "equal in another order", user: both, servicePrincipal: items("b", "a"), asked: true, answer: port.ProbeEqual},
 		{name: "as many as it may have", user: many(200), servicePrincipal: many(200), asked: true, answer: port.ProbeEqual},
+		{
+			name: "as many as it may have, and one twice", user: items(append(numbers(200), "7")...), servicePrincipal: many(200),
+			asked: true, answer: port.ProbeEqual,
+		},
 		{name: "other content", user: documents("a", "1"), servicePrincipal: documents("a", "2"), asked: true, answer: port.ProbeDifferent},
 		{name: "an item less", user: both, servicePrincipal: items("a"), asked: true, answer: port.ProbeDifferent},
 		{name: "an item more", user: both, servicePrincipal: items("a", "b", "c"), asked: true, answer: port.ProbeDifferent},
-		{name: "an item twice", user: both, servicePrincipal: items("a", "a", "b"), asked: true, answer: port.ProbeDifferent},
+		{name: "an item twice", user: both, servicePrincipal: items("a", "a", "b"), asked: true, answer: port.ProbeEqual},
+		{name: "an item twice, and one missing", user: both, servicePrincipal: items("a", "a"), asked: true, answer: port.ProbeDifferent},
+		{name: "an item twice, once with other content", user: documents("a", "1"), servicePrincipal: documents("a", "1", "a", "2"), asked: true, answer: port.ProbeDifferent},
+		{name: "the user has an item twice", user: items("a", "b", "a"), servicePrincipal: both, asked: true, answer: port.ProbeEqual},
 		{name: "an empty list", user: both, servicePrincipal: items(), asked: true, answer: port.ProbeDifferent},
 		{name: "not available", user: both, servicePrincipal: refused(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE, false), asked: true, answer: port.ProbeDifferent},
 		{name: "a permission is missing", user: both, servicePrincipal: refused(permissionMissing, false), asked: true, answer: port.ProbeRefused},
