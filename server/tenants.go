@@ -100,6 +100,10 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 		return nil, err
 	}
 	t.Knowledge = knowledge.Open(b.inRepositories(".learned.json"), b.logger)
+	t.Readers.ServicePrincipal = knowledge.Reader(d.DirectoryID, d.ServicePrincipal.ClientID, "")
+	if d.User != nil {
+		t.Readers.User = knowledge.Reader(d.DirectoryID, d.User.ClientID, d.User.Username)
+	}
 	return t, nil
 }
 

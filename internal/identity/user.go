@@ -162,14 +162,16 @@ func (u *User) silently(ctx context.Context, claims string) (port.Token, error) 
 			options = append(options, public.WithClaims(claims))
 		}
 		result, err := u.msal.AcquireTokenSilent(ctx, u.scopes(), options...)
-		if err != nil && !x.wasAsked() {
+		switch {
+		case err == nil:
+			return u.accept(result)
+		case ctx.Err() != nil && !x.wasAsked():
+			return port.Token{}, context.Cause(ctx)
+		case !x.wasTried():
 			// The cache has no refresh token of the account.
 			return port.Token{}, u.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED)
 		}
-		if err != nil {
-			return port.Token{}, err
-		}
-		return u.accept(result)
+		return port.Token{}, err
 	})
 }
 
