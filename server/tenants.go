@@ -159,7 +159,7 @@ func (b *tenantBuilder) vault() (*vault.Vault, error) {
 	c := vault.Config{
 		Directory: b.inRepositories(".git"), Branch: own.Branch,
 		FingerprintKey: b.keys.fingerprint, PreviousFingerprintKeys: b.keys.previousFingerprints,
-		Recipients: b.definition.Secrets.Recipients, Logger: b.logger,
+		Recipients: b.definition.Secrets.Recipients, Shared: b.cfg.DataDirShared, Logger: b.logger,
 	}
 	if own.Remote != "" {
 		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile, Username: own.Username}
