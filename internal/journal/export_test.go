@@ -8,7 +8,7 @@ import (
 )
 
 // StopStorage makes the engine refuse everything, as it does after a disk was full.
-func (j *Journal) StopStorage() error { return j.server.DisableJetStream() }
+func (j *Journal) StopStorage() error { return j.embedded.server.DisableJetStream() }
 
 // RestartStorage is what the journal does by itself after a while.
 func (j *Journal) RestartStorage(ctx context.Context) error { return j.restartStorage(ctx) }
@@ -17,7 +17,7 @@ func (j *Journal) RestartStorage(ctx context.Context) error { return j.restartSt
 // of an append through log that nobody answered, or, when it is nil, of another
 // process.
 func (j *Journal) LoseAnswer(ctx context.Context, name string, log port.Log, events ...*understudyv1.SyncEvent) error {
-	l, err := j.find(name)
+	l, err := j.find(ctx, name)
 	if err != nil {
 		return err
 	}

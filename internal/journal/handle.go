@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nuid"
 	"google.golang.org/protobuf/proto"
@@ -32,6 +33,11 @@ func (l *live) open(ctx context.Context) (*handle, error) {
 	defer l.writing.Unlock()
 	if err := l.resolve(ctx); err != nil {
 		return nil, err
+	}
+	if l.journal.clustered() {
+		if err := l.catchUp(ctx); err != nil {
+			return nil, err
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,7 +111,10 @@ func (h *handle) admit(events []*understudyv1.SyncEvent) (uint64, error) {
 }
 
 // Publish implements [port.Log].
-func (h *handle) Publish(event *understudyv1.SyncEvent) { h.live.publish(event) }
+func (h *handle) Publish(event *understudyv1.SyncEvent) {
+	h.live.publish(event, time.Time{})
+	h.live.journal.show(h.live.name, event)
+}
 
 // Sync implements [port.Log].
 func (h *handle) Sync() *understudyv1.Sync { return h.live.state() }

@@ -75,6 +75,13 @@ const (
 type ephemeral struct {
 	number uint64
 	event  *understudyv1.SyncEvent
+	// until is when it is over; zero: when the event says so.
+	until time.Time
+}
+
+// open says whether an event still tells something.
+func (e ephemeral) open() bool {
+	return (e.until.IsZero() || time.Now().Before(e.until)) && open(e.event)
 }
 
 func newLive(j *Journal, name string, record *understudyv1.Sync, recordSequence uint64) *live {
@@ -108,8 +115,10 @@ func (l *live) adopt(events ...stored) bool {
 	if grown {
 		l.wake()
 	}
+	worker := l.fold.Sync().GetWorker()
 	l.mu.Unlock()
 	if taken && grown {
+		l.journal.members.hear(worker) // who takes a sync is alive
 		l.journal.signal()
 	}
 	return dense
@@ -191,7 +200,7 @@ func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*u
 				all[i] = stored{event, last - uint64(len(events)-1-i), p.id}
 			}
 			l.adopt(all...)
-			l.journal.stored(eventsStream, nil)
+			l.journal.stored(l.journal.names.events, nil)
 			return nil
 		}
 		failure := err
@@ -202,7 +211,7 @@ func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*u
 		l.mu.Unlock()
 		switch {
 		case found:
-			l.journal.stored(eventsStream, nil)
+			l.journal.stored(l.journal.names.events, nil)
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -210,7 +219,7 @@ func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*u
 			return errFenced
 		case time.Since(begin) > s.patience:
 			err := &port.StorageError{Err: failure}
-			l.journal.stored(eventsStream, err)
+			l.journal.stored(l.journal.names.events, err)
 			return err
 		}
 		select {
@@ -228,8 +237,9 @@ func (l *live) wake() {
 	l.changed = make(chan struct{})
 }
 
-// publish gives an ephemeral event to those who watch through this process.
-func (l *live) publish(event *understudyv1.SyncEvent) {
+// publish gives an ephemeral event to those who watch through this process. A prompt
+// is open until a time, if there is one, and until it expires.
+func (l *live) publish(event *understudyv1.SyncEvent, until time.Time) {
 	event = proto.CloneOf(event)
 	if event.GetEventTime() == nil {
 		event.EventTime = timestamppb.Now()
@@ -249,8 +259,13 @@ func (l *live) publish(event *understudyv1.SyncEvent) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if known, ok := l.latest[k]; ok && k == kindPrompt && proto.Equal(known.event.GetAuthenticationPrompt(), event.GetAuthenticationPrompt()) {
+		known.until = until // who has seen it does not see it again
+		l.latest[k] = known
+		return
+	}
 	l.counter++
-	l.latest[k] = ephemeral{l.counter, event}
+	l.latest[k] = ephemeral{l.counter, event, until}
 	l.wake()
 }
 

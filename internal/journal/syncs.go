@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 	"strings"
 	"time"
 
-	"github.com/nats-io/nuid"
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -19,63 +17,113 @@ import (
 )
 
 // Create implements [port.Syncs]. One message is the whole acceptance: there is no
-// moment at which a sync is half accepted or a tenant locked by nothing.
+// moment at which a sync is half accepted or a tenant locked by nothing. It is stored
+// only where the last record of the tenant is the one that was looked at: so of two
+// processes one is refused, and looks again.
 func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
 	release, err := j.claim(ctx, request.Tenant)
 	if err != nil {
 		return nil, false, err
 	}
 	defer release()
-
-	j.mu.Lock()
-	var repeated *entry
-	if request.RequestID != "" {
-		repeated = j.index.requests[requestKey(request.Tenant, request.RequestID)]
-	}
-	running := j.index.running[request.Tenant]
-	j.mu.Unlock()
-	if repeated != nil && time.Since(repeated.created()) < j.config.RequestIDTTL {
-		if repeated.digest != request.Digest {
-			return nil, false, &port.RequestIDReusedError{RequestID: request.RequestID}
-		}
-		sync, err := j.Get(ctx, repeated.name)
-		return sync, false, err
-	}
-	if running != "" {
-		return nil, false, &port.SyncRunningError{Sync: running}
-	}
-
 	sync := proto.CloneOf(request.Sync)
 	sync.Name = request.Tenant + "/syncs/" + strings.ToLower(ulid.Make().String())
 	sync.State = understudyv1.SyncState_SYNC_STATE_PENDING
 	sync.CreateTime = timestamppb.Now()
 	sync.LastSequence = 0
 	e := &entry{name: sync.GetName(), tenant: request.Tenant, requestID: request.RequestID, digest: request.Digest}
-	sequence, err := j.accept(ctx, e, sync)
-	if err != nil {
-		return nil, false, err
+	var accepted *understudyv1.Sync
+	created := false
+	try := func(ctx context.Context) error {
+		last, err := j.catchUpTenant(ctx, request.Tenant)
+		if err != nil {
+			return err
+		}
+		if accepted, err = j.earlier(ctx, request, e.name); err != nil || accepted != nil {
+			return err
+		}
+		sequence, err := j.store.putRecord(ctx, e, sync, false, fence{j.names.record(tenantKey(e.tenant)), last})
+		if err == nil {
+			j.adoptRecord(&kept{entry: e, sync: sync, sequence: sequence})
+			accepted, created = proto.CloneOf(sync), true
+		}
+		return err
 	}
-	l := newLive(j, e.name, sync, sequence)
-	j.mu.Lock()
-	j.index.add(e)
-	j.index.running[e.tenant] = e.name
-	j.live[e.name] = l
-	j.mu.Unlock()
-	j.signal()
-	return proto.CloneOf(sync), true, nil
+	err = j.trying(ctx, try)
+	if accepted.GetName() == e.name {
+		created = true // it was stored though nobody answered
+	}
+	return accepted, created, err
 }
 
-// accept stores the record of a new sync. Where an answer did not come it looks
-// whether the record is there.
-func (j *Journal) accept(ctx context.Context, e *entry, sync *understudyv1.Sync) (uint64, error) {
-	sequence, err := j.store.putRecord(ctx, e, sync, false, 0)
-	if err != nil {
-		if _, found, lookErr := j.store.record(ctx, e.name); lookErr == nil {
-			sequence, err = found, nil
+// trying tries to store a record until it is clear whether it is: where others were
+// first, or nobody answered, it looks again.
+func (j *Journal) trying(ctx context.Context, try func(context.Context) error) error {
+	begin, pause := time.Now(), shortestPause/10
+	for {
+		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := try(attempt)
+		cancel()
+		if err == nil {
+			j.stored(j.names.syncs, nil)
+			return nil
 		}
+		if isRefusal(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if time.Since(begin) > j.store.patience {
+			err = &port.StorageError{Err: fmt.Errorf("storing a sync: %w", err)}
+			j.stored(j.names.syncs, err)
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, longestPause)
 	}
-	j.stored(syncsStream, err)
-	return sequence, err
+}
+
+// isRefusal says whether an error is an answer to the caller.
+func isRefusal(err error) bool {
+	return errors.As(err, new(*port.SyncRunningError)) || errors.As(err, new(*port.RequestIDReusedError)) || isNotFound(err)
+}
+
+// earlier returns the sync that a request is answered with, or nil: the one that the
+// same request_id created, or the one named own. It returns a [*port.SyncRunningError]
+// when the tenant has one that is not finished.
+func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own string) (*understudyv1.Sync, error) {
+	j.mu.Lock()
+	var repeated *entry
+	if request.RequestID != "" {
+		repeated = j.index.requests[requestKey(request.Tenant, request.RequestID)]
+	}
+	mine, running := j.index.byName[own], j.live[j.index.running[request.Tenant]]
+	j.mu.Unlock()
+	if mine != nil {
+		return j.Get(ctx, own)
+	}
+	if repeated != nil && time.Since(repeated.created()) < j.config.RequestIDTTL {
+		if repeated.digest != request.Digest {
+			return nil, &port.RequestIDReusedError{RequestID: request.RequestID}
+		}
+		return j.Get(ctx, repeated.name)
+	}
+	if running == nil {
+		return nil, nil
+	}
+	// Another process may have ended it.
+	if err := running.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	if !running.over() {
+		return nil, &port.SyncRunningError{Sync: running.name}
+	}
+	return nil, nil
 }
 
 // claim lets one Create at a time work on a tenant.
@@ -103,29 +151,16 @@ func (j *Journal) claim(ctx context.Context, tenant string) (func(), error) {
 	}
 }
 
-// find returns the live log of a sync, or nil when it is finished.
-func (j *Journal) find(name string) (*live, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if l := j.live[name]; l != nil {
-		return l, nil
-	}
-	if j.index.byName[name] == nil {
-		return nil, &port.NotFoundError{Resource: name}
-	}
-	return nil, nil
-}
-
 // Get implements [port.Syncs].
 func (j *Journal) Get(ctx context.Context, name string) (*understudyv1.Sync, error) {
-	l, err := j.find(name)
+	l, err := j.findFresh(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if l != nil {
 		return l.state(), nil
 	}
-	event, _, err := j.store.lastEvent(ctx, name)
+	event, err := j.store.lastEvent(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +208,7 @@ func (j *Journal) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
 
 // Open implements [port.Syncs].
 func (j *Journal) Open(ctx context.Context, name string) (port.Log, error) {
-	l, err := j.find(name)
+	l, err := j.find(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +225,7 @@ func (j *Journal) Open(ctx context.Context, name string) (port.Log, error) {
 // Events implements [port.Syncs].
 func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error] {
 	return func(yield func(*understudyv1.SyncEvent, error) bool) {
-		l, err := j.find(name)
+		l, err := j.findFresh(ctx, name)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -236,9 +271,15 @@ func (j *Journal) markFinished(ctx context.Context, l *live) {
 	if e == nil {
 		return
 	}
-	_, err := j.store.putRecord(ctx, e, l.record, true, l.recordSequence)
-	j.stored(syncsStream, err)
-	if err != nil {
+	marking, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	_, err := j.store.putRecord(marking, e, l.record, true, fence{j.names.record(key(l.name)), l.recordSequence})
+	switch {
+	case err == nil:
+		j.stored(j.names.syncs, nil)
+	case errors.Is(err, errFenced): // another process did it
+	default:
+		j.stored(j.names.syncs, &port.StorageError{Err: fmt.Errorf("marking a sync as finished: %w", err)})
 		j.logger.Warn("marking a sync as finished failed; the next start does it", "sync", l.name, "error", err)
 	}
 }
@@ -249,31 +290,6 @@ func (j *Journal) Announce(name string, event *understudyv1.SyncEvent) {
 	l := j.live[name]
 	j.mu.Unlock()
 	if l != nil {
-		l.publish(event)
+		l.publish(event, time.Time{})
 	}
-}
-
-// Worker implements [port.Syncs].
-func (j *Journal) Worker() string { return j.worker }
-
-// Alive implements [port.Syncs].
-func (j *Journal) Alive() []string { return []string{j.worker} }
-
-// Changed implements [port.Syncs].
-func (j *Journal) Changed() <-chan struct{} {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.changed
-}
-
-// workerName makes the name of a process out of that of its replica.
-func workerName(replica string) (string, error) {
-	if replica == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return "", fmt.Errorf("finding the name of this machine; name the replica in the configuration instead: %w", err)
-		}
-		replica = host
-	}
-	return replica + "/" + strings.ToLower(nuid.Next()), nil
 }

@@ -20,9 +20,15 @@ import (
 // Watch implements [port.Watches].
 func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Watcher, error) {
 	after = max(after, 0)
-	l, err := j.find(name)
+	l, err := j.find(ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if l != nil && after > l.state().GetLastSequence() {
+		// The caller may have it from another process.
+		if l, err = j.findFresh(ctx, name); err != nil {
+			return nil, err
+		}
 	}
 	if l == nil {
 		// Over: a log of its own, which goes with the watcher.
@@ -126,7 +132,7 @@ func (w *watcher) poll() (*understudyv1.SyncEvent, <-chan struct{}) {
 	defer l.mu.Unlock()
 	if w.seen == 0 {
 		// The open prompt comes first, also where history is long.
-		if prompt, ok := l.latest[kindPrompt]; ok && open(prompt.event) {
+		if prompt, ok := l.latest[kindPrompt]; ok && prompt.open() {
 			w.seen = prompt.number
 			return prompt.event, nil
 		}
@@ -141,7 +147,7 @@ func (w *watcher) poll() (*understudyv1.SyncEvent, <-chan struct{}) {
 	for _, e := range unseen {
 		if e.number > w.seen {
 			w.seen = e.number
-			if open(e.event) {
+			if e.open() {
 				return e.event, nil
 			}
 		}
