@@ -289,16 +289,16 @@ func (f *fakeSyncs) Get(_ context.Context, name string) (*understudyv1.Sync, err
 	return log.Sync(), nil
 }
 
-func (f *fakeSyncs) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
+func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var syncs []*understudyv1.Sync
+	var standings []port.Standing
 	for _, name := range f.order {
 		if s := f.logs[name].Sync(); s.GetEndTime() == nil {
-			syncs = append(syncs, s)
+			standings = append(standings, port.Standing{Sync: name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()})
 		}
 	}
-	return syncs, nil
+	return standings, nil
 }
 
 func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {

@@ -34,8 +34,8 @@ func (e *Engine) Recover(ctx context.Context) error {
 		return fmt.Errorf("finding unfinished syncs: %w", err)
 	}
 	for _, s := range syncs {
-		name := s.GetName()
-		if s.GetState() == understudyv1.SyncState_SYNC_STATE_PENDING {
+		name := s.Sync
+		if s.State == understudyv1.SyncState_SYNC_STATE_PENDING {
 			e.queue.restore(name)
 			continue
 		}

@@ -238,11 +238,12 @@ type CommitInfo struct {
 // process hears of what others append, in order, without asking.
 type Log interface {
 	// Append stores durable events, all or none, after the last one, and sets
-	// their sequence and, where unset, their time. It returns a [*FencedError] when
+	// their sequence, the last_sequence of the sync in a `finished`, and, where unset,
+	// their time. It returns a [*FencedError] when
 	// another worker took the sync over or it is finished. A `state_changed` to
-	// CANCELLING of somebody else is no reason: the events come after it. A
-	// `state_changed` to CANCELLING or to COMMITTING is refused with a
-	// [*SyncStateError] where the other one of the two came first.
+	// CANCELLING of somebody else is no reason: the events come after it. By the state
+	// that the sync is in, a [*SyncStateError] refuses a `state_changed`: to CANCELLING
+	// from COMMITTING, and to any other state from CANCELLING.
 	Append(ctx context.Context, events ...*understudyv1.SyncEvent) error
 	// Publish gives an ephemeral event to those who watch now. It does not block
 	// and may be dropped in favour of a later one of its kind. A prompt is kept
@@ -265,8 +266,9 @@ type Syncs interface {
 	Create(ctx context.Context, request CreateRequest) (sync *understudyv1.Sync, created bool, err error)
 	// Get returns a sync as its events leave it, or a [*NotFoundError].
 	Get(ctx context.Context, name string) (*understudyv1.Sync, error)
-	// Unfinished returns the syncs that are not terminal, oldest first.
-	Unfinished(ctx context.Context) ([]*understudyv1.Sync, error)
+	// Unfinished returns where the syncs stand that are not terminal, oldest first. It
+	// copies no sync, and is called at every change.
+	Unfinished(ctx context.Context) ([]Standing, error)
 	// Open returns the log of a sync for writing.
 	Open(ctx context.Context, name string) (Log, error)
 	// Events yields the durable events of a sync after a sequence, in order,
@@ -285,6 +287,16 @@ type Syncs interface {
 	// Changed returns a channel that is closed when a sync was accepted, taken or
 	// finished, or a worker came or went.
 	Changed() <-chan struct{}
+}
+
+// Standing is where a sync stands that is not terminal.
+type Standing struct {
+	// Sync is its name.
+	Sync string
+	// State, Worker and Attempt are those of the sync.
+	State   understudyv1.SyncState
+	Worker  string
+	Attempt int32
 }
 
 // CreateRequest asks for a new sync.
