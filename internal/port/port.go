@@ -166,7 +166,8 @@ type Staging interface {
 	// Push brings the branch to the remote, if there is one, and returns what
 	// became of it. The error says why it failed; the local commit stays.
 	Push(ctx context.Context) (understudyv1.PushState, error)
-	// Close discards what was not committed and frees what the staging holds.
+	// Close frees what the staging holds. What was not committed is gone, but for what
+	// a later worker of the same sync may find: see Resumed.
 	Close() error
 }
 
