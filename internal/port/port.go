@@ -166,7 +166,8 @@ type Staging interface {
 	// Push brings the branch to the remote, if there is one, and returns what
 	// became of it. The error says why it failed; the local commit stays.
 	Push(ctx context.Context) (understudyv1.PushState, error)
-	// Close discards what was not committed and frees what the staging holds.
+	// Close frees what the staging holds. What was not committed is gone, but for what
+	// a later worker of the same sync may find: see Resumed.
 	Close() error
 }
 
@@ -273,8 +274,9 @@ type Syncs interface {
 	Create(ctx context.Context, request CreateRequest) (sync *understudyv1.Sync, created bool, err error)
 	// Get returns a sync as its events leave it, or a [*NotFoundError].
 	Get(ctx context.Context, name string) (*understudyv1.Sync, error)
-	// Unfinished returns the syncs that are not terminal, oldest first.
-	Unfinished(ctx context.Context) ([]*understudyv1.Sync, error)
+	// Unfinished returns where the syncs stand that are not terminal, oldest first. It
+	// copies no sync, and is called at every change.
+	Unfinished(ctx context.Context) ([]Standing, error)
 	// Open returns the log of a sync for writing, read to its end: what an earlier
 	// append stored though nobody answered is there. It fails with a [*FencedError]
 	// when the sync is finished, or a [*NotFoundError].
@@ -295,6 +297,16 @@ type Syncs interface {
 	// Changed returns a channel that is closed when a sync was accepted, taken or
 	// finished, or a worker came or went.
 	Changed() <-chan struct{}
+}
+
+// Standing is where a sync stands that is not terminal.
+type Standing struct {
+	// Sync is its name.
+	Sync string
+	// State, Worker and Attempt are those of the sync.
+	State   understudyv1.SyncState
+	Worker  string
+	Attempt int32
 }
 
 // CreateRequest asks for a new sync.
