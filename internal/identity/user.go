@@ -65,11 +65,15 @@ func NewUser(config Config, own UserConfig) (*User, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := cachePath(config.CacheDir, config.Tenant, strings.ToLower(config.DirectoryID), own.ClientID, strings.ToLower(own.Username))
+	store := config.Store
+	if store == nil {
+		store = files{config.CacheDir}
+	}
+	name := ownerName(config.Tenant, strings.ToLower(config.DirectoryID), own.ClientID, strings.ToLower(own.Username))
 	u := &User{
 		base: b, config: own,
-		cache:     &tokenCache{path: path + ".token", key: config.Key, logger: b.logger},
-		passwords: &refusedPasswords{path: path + ".refused", key: config.Key},
+		cache:     &tokenCache{store: store, name: name + ".token", box: box{tokenForm, config.Key}, logger: b.logger},
+		passwords: &refusedPasswords{store: store, name: name + ".refused", box: box{refusalForm, config.Key}, logger: b.logger},
 	}
 	u.msal, err = u.client()
 	return u, err
