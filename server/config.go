@@ -53,6 +53,9 @@ type config struct {
 
 	// warnings are for the log: what is not wrong, but should be known.
 	warnings []string
+	// maxJournal is how many bytes a journal under data_dir may have, for tests of a
+	// full disk; 0: no limit.
+	maxJournal int64
 }
 
 // grpcConfig is the listener.

@@ -60,8 +60,8 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	if unfinished, err := c.syncs.Unfinished(ctx); err == nil {
 		states, running := map[understudyv1.SyncState]int{}, 0
 		for _, s := range unfinished {
-			states[s.GetState()]++
-			if s.GetWorker() != "" && s.GetWorker() == c.syncs.Worker() {
+			states[s.State]++
+			if s.Worker != "" && s.Worker == c.syncs.Worker() {
 				running++
 			}
 		}

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,8 +52,7 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if s.unlock, err = lockDataDir(cfg); err != nil {
 		return nil, err
 	}
-	s.journal, err = journal.Open(ctx, journal.Config{Directory: filepath.Join(cfg.DataDir, "journal"), Logger: logger})
-	if err != nil {
+	if s.journal, err = openJournal(ctx, cfg, logger); err != nil {
 		return nil, err
 	}
 	if err := removeLeftovers(cfg); err != nil {
@@ -65,13 +62,14 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
-	tenants, err := newTenants(cfg, keys, types, logger)
+	tenants, err := newTenants(cfg, keys, types, signIns(cfg, s.journal), logger)
 	if err != nil {
 		return nil, err
 	}
 	s.engine, err = engine.New(engine.Config{
 		Tenants: tenants, Catalog: types, Syncs: &meteredSyncs{s.journal, s.metrics}, Logger: logger,
-		MaxConcurrentSyncs: cfg.Limits.ConcurrentSyncs, MaxQueuedSyncs: cfg.Limits.QueuedSyncs, MaxSyncDuration: cfg.Limits.SyncTimeout,
+		MaxConcurrentSyncs: cfg.Limits.ConcurrentSyncs, MaxConcurrentSyncsTotal: cfg.Limits.ConcurrentSyncsTotal,
+		MaxQueuedSyncs: cfg.Limits.QueuedSyncs, MaxSyncDuration: cfg.Limits.SyncTimeout,
 	})
 	if err != nil {
 		return nil, err
@@ -135,18 +133,22 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 }
 
 // healthInterval is how often the service looks whether it can store.
-const healthInterval = 5 * time.Second
+const healthInterval = 2 * time.Second
 
 // watchHealth says SERVING while the journal can store.
 func (s *service) watchHealth(ctx context.Context) {
 	ticker := time.NewTicker(healthInterval)
 	defer ticker.Stop()
-	for {
+	for healthy := true; ; {
 		err := s.journal.Healthy()
-		if err != nil {
+		switch {
+		case err != nil && healthy:
 			s.logger.Error("not serving: the journal cannot store", "error", err)
+		case err == nil && !healthy:
+			s.logger.Info("serving again: the journal stores")
 		}
-		s.edge.SetServing(err == nil)
+		healthy = err == nil
+		s.edge.SetServing(healthy)
 		select {
 		case <-ctx.Done():
 			return
