@@ -34,7 +34,7 @@ func (s *meteredSyncs) Open(ctx context.Context, name string) (port.Log, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &meteredLog{Log: log, metrics: s.metrics, tenant: tenantID(engine.TenantOf(name))}, nil
+	return &meteredLog{Log: log, metrics: s.metrics, worker: s.Worker(), tenant: tenantID(engine.TenantOf(name))}, nil
 }
 
 // tenantID returns the id in `tenants/{tenant}`.
@@ -44,6 +44,7 @@ func tenantID(name string) string { return strings.TrimPrefix(name, "tenants/") 
 type meteredLog struct {
 	port.Log
 	metrics *metrics
+	worker  string
 	tenant  string
 	// held says that the sync was this worker's; lost that it is not any more.
 	held, lost atomic.Bool
@@ -60,10 +61,25 @@ func (l *meteredLog) Append(ctx context.Context, events ...*understudyv1.SyncEve
 		l.count(events)
 	case !errors.As(err, &fenced):
 		l.metrics.stored(began, err)
-	case l.held.Load() && l.lost.CompareAndSwap(false, true):
-		l.metrics.lost.Inc()
+	default:
+		l.lose()
 	}
 	return err
+}
+
+// Sync implements [port.Log]. A worker finds out by it, too, that it lost its sync.
+func (l *meteredLog) Sync() *understudyv1.Sync {
+	sync := l.Log.Sync()
+	if sync.GetWorker() != l.worker {
+		l.lose()
+	}
+	return sync
+}
+
+func (l *meteredLog) lose() {
+	if l.held.Load() && l.lost.CompareAndSwap(false, true) {
+		l.metrics.lost.Inc()
+	}
 }
 
 // count counts events that were stored.

@@ -161,7 +161,11 @@ func TestMeteredLog(t *testing.T) {
 	appends(fenced, taken) // somebody else was faster: nothing was lost
 	appends(nil, taken)
 	appends(&port.StorageError{Err: io.ErrShortWrite}, over)
-	appends(fenced, over)
+	inner.worker = "a-1"
+	log.Sync()
+	inner.worker = "b-1"
+	log.Sync()
+	log.Sync()
 	appends(fenced, over)
 	appends(nil, over)
 	appends(fenced, over)
@@ -191,12 +195,17 @@ func TestMeteredLog(t *testing.T) {
 
 type openSyncs struct{ port.Syncs }
 
+func (*openSyncs) Worker() string { return "a-1" }
+
 func (*openSyncs) Open(context.Context, string) (port.Log, error) { return &scriptedLog{}, nil }
 
 type scriptedLog struct {
 	port.Log
 	failure error
+	worker  string
 }
+
+func (l *scriptedLog) Sync() *understudyv1.Sync { return &understudyv1.Sync{Worker: l.worker} }
 
 func (l *scriptedLog) Append(context.Context, ...*understudyv1.SyncEvent) error { return l.failure }
 
