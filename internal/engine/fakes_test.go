@@ -369,7 +369,7 @@ func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*unde
 	s.Name = fmt.Sprintf("%s/syncs/%03d", request.Tenant, len(f.order))
 	s.State = understudyv1.SyncState_SYNC_STATE_PENDING
 	s.CreateTime, s.LastSequence = timestamppb.Now(), 0
-	f.logs[s.Name] = &fakeLog{journal: f.fakeJournal, request: request, sync: s, changed: make(chan struct{})}
+	f.logs[s.Name] = &fakeLog{journal: f.fakeJournal, request: request, fold: journal.NewFold(s), changed: make(chan struct{})}
 	f.order = append(f.order, s.GetName())
 	f.signalLocked()
 	return proto.CloneOf(s), true, nil
@@ -399,7 +399,7 @@ func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 	for _, name := range f.order {
 		log := f.logs[name]
 		log.mu.Lock()
-		s := log.sync
+		s := log.fold.Sync()
 		log.mu.Unlock()
 		if s.GetEndTime() == nil {
 			standings = append(standings, port.Standing{Sync: name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()})
@@ -417,7 +417,7 @@ func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
 	if s.GetEndTime() != nil {
 		return nil, &port.FencedError{Sync: name}
 	}
-	return &fakeHandle{fakeLog: log, syncs: f, attempt: s.GetAttempt(), seen: s}, nil
+	return &fakeHandle{fakeLog: log, syncs: f, known: s.GetLastSequence(), seen: s}, nil
 }
 
 func (f *fakeSyncs) Events(_ context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error] {
@@ -466,18 +466,17 @@ type fakeHandle struct {
 	*fakeLog
 	syncs *fakeSyncs
 
-	view    sync.Mutex
-	attempt int32
-	seen    *understudyv1.Sync
+	view sync.Mutex
+	// known is the sequence up to which the writer knows the log.
+	known int64
+	seen  *understudyv1.Sync
 }
 
 func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
 	f.view.Lock()
 	defer f.view.Unlock()
-	attempt, err := f.append(f.attempt, events...)
-	if err == nil {
-		f.attempt = attempt
-	}
+	known, err := f.append(f.known, events...)
+	f.known = known
 	return err
 }
 
@@ -504,7 +503,7 @@ type fakeLog struct {
 	request port.CreateRequest
 
 	mu        sync.Mutex
-	sync      *understudyv1.Sync
+	fold      *journal.Fold
 	events    []*understudyv1.SyncEvent
 	ephemeral []*understudyv1.SyncEvent
 	changed   chan struct{}
@@ -512,41 +511,45 @@ type fakeLog struct {
 
 // Append stores events as whoever has the sync.
 func (f *fakeLog) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
-	_, err := f.append(f.Sync().GetAttempt(), events...)
+	_, err := f.append(f.Sync().GetLastSequence(), events...)
 	return err
 }
 
-// append stores events of an attempt, and returns which one it is then.
-func (f *fakeLog) append(attempt int32, events ...*understudyv1.SyncEvent) (int32, error) {
+// append stores events of a writer who knows the log up to a sequence, and returns up
+// to which it knows it then.
+func (f *fakeLog) append(known int64, events ...*understudyv1.SyncEvent) (int64, error) {
 	f.mu.Lock()
-	before := f.sync
-	err := f.appendLocked(attempt, events)
-	after := f.sync
+	before := f.fold.Sync()
+	known, err := f.appendLocked(known, events)
+	after := f.fold.Sync()
 	f.mu.Unlock()
 	if before.GetAttempt() != after.GetAttempt() || before.GetEndTime() != after.GetEndTime() {
 		f.journal.mu.Lock()
 		f.journal.signalLocked()
 		f.journal.mu.Unlock()
 	}
-	return after.GetAttempt(), err
+	return known, err
 }
 
-func (f *fakeLog) appendLocked(attempt int32, events []*understudyv1.SyncEvent) error {
+func (f *fakeLog) appendLocked(known int64, events []*understudyv1.SyncEvent) (int64, error) {
+	name := f.fold.Sync().GetName()
 	if onAppend := f.journal.onAppend; onAppend != nil {
-		if err := onAppend(f.sync.GetName(), events); err != nil {
-			return err
+		if err := onAppend(name, events); err != nil {
+			return known, err
 		}
 	}
 	if len(events) == 0 {
-		return nil
+		return known, nil
 	}
-	if f.sync.GetEndTime() != nil || (attempt != f.sync.GetAttempt() && !cancels(events)) {
-		return &port.FencedError{Sync: f.sync.GetName()}
+	if err := f.fold.Refuses(events); err != nil {
+		return known, err
 	}
-	for _, event := range events {
-		if err := f.refuses(event); err != nil {
-			return err
+	cancels := journal.IsCancellation(events)
+	for !cancels && known < int64(len(f.events)) {
+		if !journal.IsCancellation(f.events[known : known+1]) {
+			return known, &port.FencedError{Sync: name}
 		}
+		known++
 	}
 	for _, event := range events {
 		event.Sequence = int64(len(f.events) + 1)
@@ -558,37 +561,14 @@ func (f *fakeLog) appendLocked(attempt int32, events []*understudyv1.SyncEvent) 
 		}
 		event = proto.CloneOf(event)
 		f.events = append(f.events, event)
-		f.sync = journal.Apply(f.sync, event)
+		f.fold.Add(event)
+		if !cancels {
+			known = event.GetSequence()
+		}
 	}
 	close(f.changed)
 	f.changed = make(chan struct{})
-	return nil
-}
-
-// refuses says why an event may not follow.
-func (f *fakeLog) refuses(event *understudyv1.SyncEvent) error {
-	const (
-		cancelling = understudyv1.SyncState_SYNC_STATE_CANCELLING
-		committing = understudyv1.SyncState_SYNC_STATE_COMMITTING
-	)
-	if event.GetStarted() != nil && f.sync.GetAttempt() > 0 {
-		return &port.FencedError{Sync: f.sync.GetName()}
-	}
-	if event.GetStateChanged() == nil {
-		return nil
-	}
-	from, to := f.sync.GetState(), event.GetStateChanged().GetState()
-	if (from == cancelling && to != cancelling) || (from == committing && to == cancelling) {
-		return &port.SyncStateError{Sync: f.sync.GetName(), State: from}
-	}
-	return nil
-}
-
-// cancels says whether events only ask for a cancellation, which anybody may.
-func cancels(events []*understudyv1.SyncEvent) bool {
-	return !slices.ContainsFunc(events, func(e *understudyv1.SyncEvent) bool {
-		return e.GetStateChanged().GetState() != understudyv1.SyncState_SYNC_STATE_CANCELLING
-	})
+	return known, nil
 }
 
 func (f *fakeLog) Publish(event *understudyv1.SyncEvent) {
@@ -600,7 +580,7 @@ func (f *fakeLog) Publish(event *understudyv1.SyncEvent) {
 func (f *fakeLog) Sync() *understudyv1.Sync {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return proto.CloneOf(f.sync)
+	return proto.CloneOf(f.fold.Sync())
 }
 
 func (f *fakeLog) Changed() <-chan struct{} {

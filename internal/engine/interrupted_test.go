@@ -543,9 +543,10 @@ func TestTakeoverGoesOn(t *testing.T) {
 		}
 		killed.append(killed.logOf(other.GetName()), eventStarted("entra/sp-1"))
 		s := killed.restart()
+		stuckName := stuck.Sync().GetName()
 		var mended atomic.Bool
 		s.syncs.onAppend = func(sync string, _ []*understudyv1.SyncEvent) error {
-			if sync == stuck.sync.GetName() && !mended.Load() {
+			if sync == stuckName && !mended.Load() {
 				return errStorage
 			}
 			return nil

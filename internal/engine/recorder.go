@@ -99,7 +99,6 @@ func (r *recorder) end(how *ending) error {
 	sync := r.log.Sync()
 	how.apply(sync)
 	sync.EndTime = timestamppb.Now()
-	sync.LastSequence++
 	return r.append(&understudyv1.SyncEvent{
 		EventTime: sync.GetEndTime(),
 		Event:     &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{Sync: sync}},

@@ -239,7 +239,8 @@ type CommitInfo struct {
 // process hears of what others append, in order, without asking.
 type Log interface {
 	// Append stores durable events, all or none, after the last one, and sets
-	// their sequence and, where unset, their time. It returns a [*FencedError] when
+	// their sequence, the last_sequence of the sync in a `finished`, and, where unset,
+	// their time. It returns a [*FencedError] when
 	// others appended, another worker took the sync over or it is finished, and for
 	// `started` when the sync was taken already. A `state_changed` to CANCELLING of
 	// somebody else is no reason: the events come after it. One that asks for a
@@ -248,7 +249,8 @@ type Log interface {
 	//
 	// A `state_changed` to COMMITTING is refused with a [*SyncStateError] once
 	// anybody asked for a cancellation, whichever attempt that was in; one to
-	// CANCELLING while the sync is COMMITTING.
+	// CANCELLING while the sync is COMMITTING; and one to any other state while it is
+	// CANCELLING, unless a worker takes it over: nothing else leads back from there.
 	//
 	// After any other error it is open whether the events are, or will be, stored:
 	// open the log anew, and look.
