@@ -41,6 +41,7 @@ func (s *staging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1
 		snapshot.Created = true
 	}
 	snapshot.Commit = s.previous.Hash.String()
+	s.snapshot = snapshot
 	s.notes.Commit = snapshot.GetCommit()
 	if s.held.check() == nil {
 		s.vault.writeNotes(s.notes)

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -21,8 +22,26 @@ func (v *Vault) follow(ctx context.Context, held *hold) error {
 	err := v.catchUp(ctx, held)
 	var failed *RemoteError
 	if errors.As(err, &failed) {
+		if err := v.startable(failed); err != nil {
+			return err
+		}
 		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
 		return nil
+	}
+	return err
+}
+
+// startable says whether a sync can go on although the remote cannot be followed. A
+// machine that has no copy of a backup that several write does not begin another one:
+// what it compares with would be nothing.
+func (v *Vault) startable(failed *RemoteError) error {
+	if !v.config.Replicated {
+		return nil
+	}
+	ours, err := v.tip(v.storage())
+	if err == nil && ours == nil {
+		err = &port.StorageError{Err: fmt.Errorf(
+			"this machine has no copy of the backup yet, and the remote cannot be read, which may have one. Sync again when it can: %w", failed)}
 	}
 	return err
 }

@@ -148,13 +148,15 @@ func commitWhenTold(v *Vault) error {
 	if _, err := staging.Settle(groups, port.Reading{Outcome: complete, Time: night}); err != nil {
 		return err
 	}
-	fmt.Println("settled")
+	if _, err := fmt.Fprintln(os.Stdout, "settled"); err != nil {
+		return err
+	}
 	bufio.NewScanner(os.Stdin).Scan()
 	if _, err = staging.Commit(ctx, port.CommitInfo{Sync: theSync, Time: night}); !errors.Is(err, errTakenOver) {
 		return fmt.Errorf("it committed: %w", err)
 	}
-	fmt.Println("refused")
-	return staging.Close()
+	_, err = fmt.Fprintln(os.Stdout, "refused")
+	return errors.Join(err, staging.Close())
 }
 
 // A real process, really frozen.
@@ -190,7 +192,9 @@ func TestStoppedProcess(t *testing.T) {
 	if err := command.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintln(in)
+	if _, err := fmt.Fprintln(in); err != nil {
+		t.Fatal(err)
+	}
 	if !lines.Scan() || lines.Text() != "refused" {
 		t.Error(lines.Text())
 	}

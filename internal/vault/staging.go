@@ -14,6 +14,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 
+	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
 )
@@ -29,7 +30,9 @@ type staging struct {
 
 	mu sync.Mutex
 	// pack is nil after the commit.
-	pack     *packWriter
+	pack *packWriter
+	// snapshot is what Commit returned.
+	snapshot *understudyv1.Snapshot
 	types    map[string]*stagedType
 	coverage coverage
 	notes    notes

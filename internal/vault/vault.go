@@ -18,9 +18,10 @@
 // a staging is open: a lock file keeps a second process out, or, on a disk that
 // several share, the one before.
 //
-// The local repository is the truth between syncs. A remote is followed when a
-// sync begins and pushed to after its commit; that it cannot be reached stops
-// neither reading nor committing.
+// The local repository is the truth between syncs, unless the remote is that of several
+// machines. A remote is followed when a sync begins and pushed to after its commit;
+// that it cannot be reached stops neither reading nor committing, where there is a copy
+// to go on from.
 package vault
 
 import (
@@ -50,6 +51,9 @@ type Config struct {
 	Branch string
 	// Remote is followed, and pushed to after every commit; nil: none.
 	Remote *Remote
+	// Replicated says that other machines back the same tenant up to the same remote:
+	// the remote is the truth, and the repository here a cache of it.
+	Replicated bool
 	// Shared says that other processes use the same disk for the same repository, and
 	// agree elsewhere on which of them may: the last one that begins holds it.
 	Shared bool
