@@ -155,6 +155,7 @@ grpc: {listen: %q}
 metrics: {listen: %q}
 data_dir: %q
 lease: 5s
+log: {level: warn}
 journal: {cluster: {servers: ["nats://%s"], replicas: %d}}
 keys: {encryption: {file: encryption}, fingerprint: {file: fingerprint}}
 limits:
@@ -178,10 +179,12 @@ tenants:
 // waitServing waits until the replica's health is SERVING.
 func (r *replica) waitServing(ctx context.Context, t testing.TB) {
 	t.Helper()
-	eventually(t, time.Minute, r.name+" serves", func() bool {
-		if r.gone() {
-			t.Fatalf("%s ended:\n%s", r.name, r.said.String())
+	defer func() {
+		if t.Failed() {
+			t.Log(r.name, r.complaints())
 		}
+	}()
+	eventually(t, time.Minute, r.name+" serves", func() bool {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		health, err := healthpb.NewHealthClient(r.connection).Check(ctx, &healthpb.HealthCheckRequest{})

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,46 +117,79 @@ type child struct {
 	environment []string
 	command     *exec.Cmd
 	said        lockedBuffer
-	ended       chan struct{}
+
+	mu sync.Mutex
+	// wanted says that the process is to run; ended is closed when it does not.
+	wanted bool
+	ended  chan struct{}
+	// failures counts how often it ended by itself.
+	failures int
 }
 
-// start starts the process, which ends with the test.
+// start starts the process, which ends with the test. When it ends by itself it is
+// started again after a second, as systemd does it.
 func (c *child) start(t testing.TB) {
 	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wanted = true
+	if err := c.startLocked(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.kill)
+}
+
+func (c *child) startLocked() error {
 	executable, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	c.command = exec.Command(executable, c.arguments...)
-	c.command.Env = append(os.Environ(), c.environment...)
-	c.command.Stdout, c.command.Stderr = &c.said, &c.said
-	if err := c.command.Start(); err != nil {
-		t.Fatal(err)
+	command, ended := exec.Command(executable, c.arguments...), make(chan struct{})
+	command.Env = append(os.Environ(), c.environment...)
+	command.Stdout, command.Stderr = &c.said, &c.said
+	if err := command.Start(); err != nil {
+		return err
 	}
-	command, ended := c.command, make(chan struct{})
-	c.ended = ended
+	c.command, c.ended = command, ended
 	go func() {
-		defer close(ended)
 		_ = command.Wait()
+		close(ended)
+		c.startAgain(ended)
 	}()
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		<-ended
-	})
+	return nil
+}
+
+// startAgain starts a process that ended by itself.
+func (c *child) startAgain(ended chan struct{}) {
+	<-time.After(time.Second)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.wanted || c.ended != ended {
+		return
+	}
+	c.failures++
+	if err := c.startLocked(); err != nil {
+		fmt.Fprintln(&c.said, "starting again:", err)
+	}
 }
 
 // kill ends the process as a power cut would.
 func (c *child) kill() {
-	_ = c.command.Process.Kill()
-	<-c.ended
+	c.mu.Lock()
+	c.wanted = false
+	command, ended := c.command, c.ended
+	c.mu.Unlock()
+	_ = command.Process.Kill()
+	<-ended
 }
 
-// gone says whether the process ended by itself.
-func (c *child) gone() bool {
-	select {
-	case <-c.ended:
-		return true
-	default:
-		return false
+// complaints returns the last of what the process said, without what is known.
+func (c *child) complaints() string {
+	var lines []string
+	for line := range strings.Lines(c.said.String()) {
+		if !strings.Contains(line, "msg=configuration") {
+			lines = append(lines, line)
+		}
 	}
+	return strings.Join(lines[max(len(lines)-40, 0):], "")
 }
