@@ -216,6 +216,11 @@ func (c *chaos) report() {
 	c.t.Logf("%d syncs %v, %d takeovers, %d events seen over %d connections", len(c.witnesses), states, takeovers, events, connections)
 	for _, own := range c.all {
 		c.t.Logf("%s ended %d times by itself", own.name, own.failures)
+		for line := range strings.Lines(own.said.String()) {
+			if strings.HasPrefix(line, "understudy: ") {
+				c.t.Log(strings.TrimSpace(line)) // what a process says when it ends
+			}
+		}
 	}
 	if states["SYNC_STATE_FAILED"] > 0 {
 		c.t.Errorf("%d syncs failed", states["SYNC_STATE_FAILED"])

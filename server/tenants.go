@@ -162,6 +162,7 @@ func (b *tenantBuilder) vault() (*vault.Vault, error) {
 		Directory: b.inRepositories(".git"), Branch: own.Branch,
 		FingerprintKey: b.keys.fingerprint, PreviousFingerprintKeys: b.keys.previousFingerprints,
 		Recipients: b.definition.Secrets.Recipients, Shared: b.cfg.DataDirShared, Logger: b.logger,
+		Replicated: b.cfg.Journal.Cluster != nil && !b.cfg.DataDirShared,
 	}
 	if own.Remote != "" {
 		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile, Username: own.Username}
