@@ -33,6 +33,11 @@ run: build ## Serves on loopback with a simulated tenant, to play with grpcurl.
 test: ## Runs all tests with the race detector.
 	$(GO) test -race -parallel 8 -timeout 8m ./...
 
+.PHONY: chaos
+chaos: ## Kills replicas, nodes and servers at random for DURATION (10m), 200 kills beside it (KILLS).
+	UNDERSTUDY_CHAOS_DURATION=$(or $(DURATION),10m) UNDERSTUDY_CHAOS_KILLS=$(or $(KILLS),200) UNDERSTUDY_CHAOS_ROUNDS=$(or $(ROUNDS),1000) \
+		$(GO) test -count 1 -run '^(TestChaosOfReplicas|TestKilledServer|TestFrozenReplica|TestTwoReplicasStartAtOnce)$$' -v -timeout 0 ./server | grep -v '^==='
+
 .PHONY: bench
 bench: $(TOOLS)/benchstat ## Runs the benchmarks; each reports a ratio to a floor of the same run.
 	@mkdir -p bin

@@ -27,7 +27,7 @@ import (
 
 // How long the chaos goes on: `make chaos DURATION=10m` sets it.
 func chaosDuration(t testing.TB) time.Duration {
-	return fromEnvironment(t, "UNDERSTUDY_CHAOS_DURATION", 20*time.Second, time.ParseDuration)
+	return fromEnvironment(t, "UNDERSTUDY_CHAOS_DURATION", 5*time.Second, time.ParseDuration)
 }
 
 // fromEnvironment returns what an environment variable sets, or a default.
