@@ -121,9 +121,15 @@ func (e *Engine) look(ctx context.Context, work *sync.WaitGroup) time.Duration {
 // freeLocked returns how many more syncs may be taken.
 func (e *Engine) freeLocked(standings []port.Standing, alive []string) int {
 	free := e.workers - len(e.active)
-	if e.total <= 0 {
-		return free
+	if e.total > 0 {
+		free = min(free, e.total-e.runningLocked(standings, alive))
 	}
+	return free
+}
+
+// runningLocked returns how many syncs run in all processes, with those that are being
+// taken here.
+func (e *Engine) runningLocked(standings []port.Standing, alive []string) int {
 	running := len(e.active)
 	for _, s := range standings {
 		_, own := e.active[s.Sync]
@@ -131,7 +137,23 @@ func (e *Engine) freeLocked(standings []port.Standing, alive []string) int {
 			running++
 		}
 	}
-	return min(free, e.total-running)
+	return running
+}
+
+// crowded says whether others took so many syncs, since it was decided to take one,
+// that it would be one too many.
+func (e *Engine) crowded(ctx context.Context) (bool, error) {
+	if e.total <= 0 {
+		return false, nil
+	}
+	standings, err := e.syncs.Unfinished(ctx)
+	if err != nil {
+		return false, err
+	}
+	alive := e.syncs.Alive()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.runningLocked(standings, alive) > e.total, nil
 }
 
 // takeable says whether nobody has a sync: it waits, its worker is not alive, or it

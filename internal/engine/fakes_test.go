@@ -300,6 +300,8 @@ type fakeSyncs struct {
 	cutOff []string
 	// frozen is closed when the worker goes on that hears of nothing; nil: it hears.
 	frozen chan struct{}
+	// beforeAppend is called before this worker appends.
+	beforeAppend func(events []*understudyv1.SyncEvent)
 }
 
 func newFakeSyncs(worker string) *fakeSyncs {
@@ -473,6 +475,9 @@ type fakeHandle struct {
 }
 
 func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
+	if f.syncs.beforeAppend != nil && len(events) > 0 {
+		f.syncs.beforeAppend(events)
+	}
 	f.view.Lock()
 	defer f.view.Unlock()
 	known, err := f.append(f.known, events...)
@@ -595,6 +600,13 @@ func (f *fakeLog) stored() []*understudyv1.SyncEvent {
 	return slices.Clone(f.events)
 }
 
+// shown returns the ephemeral events.
+func (f *fakeLog) shown() []*understudyv1.SyncEvent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.ephemeral)
+}
+
 // until waits for an event.
 func (f *fakeLog) until(ctx context.Context, match func(*understudyv1.SyncEvent) bool) bool {
 	for {
@@ -612,9 +624,10 @@ func (f *fakeLog) until(ctx context.Context, match func(*understudyv1.SyncEvent)
 	}
 }
 
-// fakeTenants knows one tenant.
+// fakeTenants knows one tenant, or more.
 type fakeTenants struct {
 	tenant *engine.Tenant
+	more   map[string]*engine.Tenant
 	// onTenant is called at every look-up.
 	onTenant func()
 }
@@ -625,6 +638,9 @@ func (f *fakeTenants) Tenant(name string) (*engine.Tenant, error) {
 	}
 	if f.tenant != nil && name == f.tenant.Name {
 		return f.tenant, nil
+	}
+	if tenant := f.more[name]; tenant != nil {
+		return tenant, nil
 	}
 	return nil, &port.NotFoundError{Resource: name}
 }

@@ -45,6 +45,13 @@ func (e *Engine) takeFrom(ctx context.Context, log port.Log, since time.Time) er
 	if until := since.Add(strangerPatience); status != nil && len(e.syncs.Alive()) > 1 && time.Now().Before(until) {
 		return &leftError{until}
 	}
+	crowded, err := e.crowded(ctx)
+	if err != nil {
+		return err
+	}
+	if crowded {
+		return &leftError{time.Now().Add(preferenceStep)}
+	}
 	logger := e.logger.With("sync", s.GetName())
 	if s.GetState() != understudyv1.SyncState_SYNC_STATE_PENDING {
 		return e.takeOver(ctx, log, tenant, plan, status, logger)
