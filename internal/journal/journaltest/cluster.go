@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -166,6 +167,18 @@ func (c *Cluster) Leader(stream string) int {
 		}
 	}
 	return -1
+}
+
+// Current says whether every server runs and has everything that is stored.
+func (c *Cluster) Current() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.servers {
+		if s == nil || s.Healthz(&server.HealthzOptions{}).StatusCode != http.StatusOK {
+			return false
+		}
+	}
+	return true
 }
 
 // Kill stops a server, without giving what it leads to another one first.
