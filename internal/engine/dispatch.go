@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,9 +166,13 @@ func takeable(s port.Standing, self string, alive []string) bool {
 
 // rank returns how many workers are to be preferred to one for a tenant. All workers
 // that see the same ones alive agree, and a worker that comes or goes changes the
-// order of the others nowhere (rendezvous hashing).
+// order of the others nowhere (rendezvous hashing). What counts of a worker's name is
+// the replica: it has its caches after a restart too.
 func rank(tenant, self string, alive []string) int {
 	weight := func(worker string) uint64 {
+		if i := strings.LastIndexByte(worker, '/'); i >= 0 {
+			worker = worker[:i]
+		}
 		hash := sha256.Sum256([]byte(worker + "\x00" + tenant))
 		return binary.BigEndian.Uint64(hash[:])
 	}

@@ -63,19 +63,34 @@ func TestOneOfTwoTakes(t *testing.T) {
 }
 
 // TestPreference: who is not preferred waits, and takes a sync that nobody else takes.
+// The order is that of the replicas, also when they start anew.
 func TestPreference(t *testing.T) {
-	waits := map[time.Duration]int{}
-	for _, which := range []int{0, 1, 2} {
-		synctest.Test(t, func(t *testing.T) {
-			a := newStage(t)
-			workers := []*stage{a, a.replica("second"), a.replica("third")}
-			workers[which].run() // the others are alive, and busy
-			synctest.Wait()
-			final := a.finished(workers[which].start(nil))
-			waits[final.GetStartTime().AsTime().Sub(final.GetCreateTime().AsTime())]++
-		})
+	names := []string{"first", "second", "third"}
+	var orders [][]time.Duration
+	for start := range 2 {
+		var waits []time.Duration
+		for which := range names {
+			synctest.Test(t, func(t *testing.T) {
+				a := newStage(t)
+				a.syncs.worker = fmt.Sprintf("%s/%d", names[0], start)
+				a.syncs.setAlive(a.syncs.worker)
+				workers := []*stage{a, nil, nil}
+				for i := range workers[1:] {
+					workers[i+1] = a.replica(fmt.Sprintf("%s/%d", names[i+1], start))
+				}
+				workers[which].run() // the others are alive, and busy
+				synctest.Wait()
+				final := a.finished(workers[which].start(nil))
+				waits = append(waits, final.GetStartTime().AsTime().Sub(final.GetCreateTime().AsTime()))
+			})
+		}
+		orders = append(orders, waits)
 	}
-	if diff := cmp.Diff(map[time.Duration]int{0: 1, 200 * time.Millisecond: 1, 400 * time.Millisecond: 1}, waits); diff != "" {
+	if diff := cmp.Diff(orders[0], orders[1]); diff != "" {
+		t.Errorf("another order after a restart:\n%s", diff)
+	}
+	slices.Sort(orders[0])
+	if diff := cmp.Diff([]time.Duration{0, 200 * time.Millisecond, 400 * time.Millisecond}, orders[0]); diff != "" {
 		t.Errorf("waits (-want +got):\n%s", diff)
 	}
 }
