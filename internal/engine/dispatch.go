@@ -189,7 +189,7 @@ func rank(tenant, self string, alive []string) int {
 // left to endRest.
 func (e *Engine) attend(ctx context.Context, key sight, since time.Time) {
 	name := key.sync
-	err := recovering(func() error { return e.take(ctx, name, since) })
+	err := recovering(func() error { return e.take(ctx, key, since) })
 	pause := pauseAfter
 	ended, bug, left := (*unended)(nil), (*panicError)(nil), (*leftError)(nil)
 	switch {

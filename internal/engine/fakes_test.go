@@ -136,6 +136,8 @@ type fakeVault struct {
 	// afterCommit is called when the commit is made and before it is pushed.
 	afterCommit func()
 	pushes      int
+	// stopped is how many commits were stopped by their context.
+	stopped int
 	// kept are types that a sync settled and whose items are still there; nil: none
 	// is kept.
 	kept map[string]keptType
@@ -243,6 +245,7 @@ func (f *fakeStaging) Commit(ctx context.Context, info port.CommitInfo) (*unders
 		f.vault.onCommit()
 	}
 	if ctx.Err() != nil {
+		f.vault.stopped++
 		return nil, context.Cause(ctx)
 	}
 	if f.vault.afterCommit != nil {
@@ -302,6 +305,8 @@ type fakeSyncs struct {
 	frozen chan struct{}
 	// beforeAppend is called before this worker appends.
 	beforeAppend func(events []*understudyv1.SyncEvent)
+	// beforeOpen is called before this worker opens a log.
+	beforeOpen func()
 }
 
 func newFakeSyncs(worker string) *fakeSyncs {
@@ -411,6 +416,9 @@ func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 }
 
 func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
+	if f.beforeOpen != nil {
+		f.beforeOpen()
+	}
 	log, err := f.log(name)
 	if err != nil {
 		return nil, err

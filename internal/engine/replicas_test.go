@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/engine"
@@ -227,6 +228,9 @@ func TestFrozenWorker(t *testing.T) {
 				close(proceed)
 				synctest.Wait()
 				check(t, a, log, before)
+				if got := a.vault.stopped; got != map[bool]int{true: 1}[thaws] {
+					t.Errorf("%d commits were stopped", got)
+				}
 			})
 		})
 	}
@@ -330,15 +334,12 @@ func TestCancelThroughAnother(t *testing.T) {
 			}
 		})
 	})
-	isCommitting := func(events []*understudyv1.SyncEvent) bool {
-		return events[0].GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_COMMITTING
-	}
 	t.Run("just before the commit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := pair(t)
 			var state understudyv1.SyncState
 			a.syncs.beforeAppend = func(events []*understudyv1.SyncEvent) {
-				if isCommitting(events) {
+				if commits(events[0]) {
 					sync, err := b.engine.Cancel(t.Context(), b.syncs.order[0])
 					if err != nil {
 						t.Error(err)
@@ -350,6 +351,33 @@ func TestCancelThroughAnother(t *testing.T) {
 			final := a.finished(a.start(nil))
 			if state != cancelling || final.GetState() != cancelled || len(a.vault.commits) > 0 {
 				t.Errorf("Cancel = %s, and the sync is %s after %d commits", state, final.GetState(), len(a.vault.commits))
+			}
+		})
+	})
+	t.Run("as a person is asked to sign in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := pair(t)
+			a.user.signIn = func(ctx context.Context, options port.SignInOptions) error {
+				synctest.Wait() // the results of the service principal wait to be stored
+				options.Prompt(&understudyv1.AuthenticationPrompt{UserCode: "ABC", ExpireTime: timestamppb.Now()})
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			a.syncs.beforeAppend = func(events []*understudyv1.SyncEvent) {
+				if events[0].GetStateChanged().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION {
+					return
+				}
+				if _, err := b.engine.Cancel(t.Context(), b.syncs.order[0]); err != nil {
+					t.Error(err)
+				}
+			}
+			a.run()
+			final := a.finished(a.start(nil))
+			if final.GetState() != cancelled || final.GetCounts().GetChanged() != 2 {
+				t.Errorf("the sync is %s with %d results", final.GetState(), final.GetCounts().GetChanged())
+			}
+			if n := count(a.logOf(final.GetName()), func(e *understudyv1.SyncEvent) bool { return e.GetConfigurationCompleted() != nil }); n != 2 {
+				t.Errorf("%d results are stored", n)
 			}
 		})
 	})
@@ -407,14 +435,12 @@ func TestCancelThroughAnother(t *testing.T) {
 func TestShutdownHandsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := pair(t)
+		a.syncs.setAlive(a.syncs.worker)
 		a.vault.kept = map[string]keptType{}
 		a.source.reads["entra/sp-1"] = blocks("a")
 		a.run()
 		log := a.start(nil)
-		log.until(t.Context(), func(e *understudyv1.SyncEvent) bool {
-			return e.GetConfigurationCompleted() != nil
-		})
-		synctest.Wait()
+		synctest.Wait() // the results of the others still wait to be stored
 		a.stop()
 		<-a.done
 		if got := log.Sync(); got.GetState() != understudyv1.SyncState_SYNC_STATE_RUNNING || len(a.vault.commits) > 0 {
@@ -484,6 +510,26 @@ func TestShutdownBeforeRunning(t *testing.T) {
 		next.run()
 		if final := next.finished(log); final.GetAttempt() != 1 {
 			t.Errorf("attempt = %d", final.GetAttempt())
+		}
+	})
+}
+
+// TestSeenTooLate: who saw that a worker is dead, and comes when another one has taken
+// its sync over, leaves it alone.
+func TestSeenTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := pair(t)
+		log := a.start(nil)
+		a.append(log, eventStarted("entra/sp-1"))
+		a.source.reads["entra/sp-1"] = blocks("a")
+		var once sync.Once
+		b.syncs.beforeOpen = func() {
+			once.Do(func() { a.run(); synctest.Wait(); <-time.After(time.Second) })
+		}
+		b.run()
+		<-time.After(time.Minute)
+		if got := log.Sync(); got.GetWorker() != a.syncs.worker || got.GetAttempt() != 2 {
+			t.Errorf("it is of %s at attempt %d", got.GetWorker(), got.GetAttempt())
 		}
 	})
 }

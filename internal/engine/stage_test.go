@@ -157,8 +157,13 @@ func (s *stage) checkCommitting(log *fakeLog) {
 		if (event.GetSnapshotCommitted() != nil) && !committing {
 			s.t.Error("it committed without saying so")
 		}
-		committing = event.GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_COMMITTING
+		committing = commits(event)
 	}
+}
+
+// commits says whether an event tells that a commit begins.
+func commits(event *understudyv1.SyncEvent) bool {
+	return event.GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_COMMITTING
 }
 
 // summary says each event in a line, results in the order of their types.
