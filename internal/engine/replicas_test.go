@@ -622,6 +622,77 @@ func TestTotalLimit(t *testing.T) {
 	})
 }
 
+// TestCrowded: a worker that decided to take a sync leaves it when others took as many
+// as there may run.
+func TestCrowded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newStageOf(t, func(c *engine.Config) { c.MaxConcurrentSyncsTotal = 1 })
+		b := newStageOf(t, func(c *engine.Config) { c.MaxConcurrentSyncsTotal = 1 })
+		b.syncs.fakeJournal, b.syncs.worker = a.syncs.fakeJournal, "other"
+		a.syncs.setAlive(a.syncs.worker, b.syncs.worker)
+		names := a.more(2)
+		b.tenants.more = a.tenants.more
+		reached, proceed := a.block("entra/sp-1")
+		for _, tenant := range a.tenants.more {
+			tenant.Source = a.source
+		}
+		for _, name := range names {
+			if _, err := a.engine.Start(t.Context(), engine.StartRequest{Tenant: name}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var once sync.Once
+		b.syncs.beforeOpen = func() {
+			// The other one takes the sync that this one did not decide to take.
+			once.Do(func() { a.run(); <-reached })
+		}
+		b.run()
+		<-time.After(time.Minute)
+		running := 0
+		for _, name := range a.syncs.order {
+			if a.logOf(name).Sync().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING {
+				running++
+			}
+		}
+		if running != 1 {
+			t.Errorf("%d run", running)
+		}
+		proceed()
+		for _, name := range a.syncs.order {
+			a.finished(a.logOf(name))
+		}
+	})
+}
+
+// TestEndTooLate: a worker whose end of a sync could not be stored, and that was taken
+// for dead meanwhile, does not end the sync of the next one.
+func TestEndTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := pair(t)
+		a.syncs.setAlive(a.syncs.worker)
+		a.vault.beginErr = errors.New("corrupt")
+		a.syncs.onAppend = func(_ string, events []*understudyv1.SyncEvent) error {
+			if events[0].GetFinished() != nil {
+				return errStorage
+			}
+			return nil
+		}
+		a.run()
+		log := a.start(nil)
+		synctest.Wait()
+		a.vault.beginErr, a.syncs.onAppend = nil, nil
+		a.syncs.see(a.syncs.worker, b.syncs.worker)
+		b.source.reads["entra/sp-1"] = func(ctx context.Context, identity port.Identity, sink func(port.Item) error) error {
+			return errors.Join(wait(ctx, time.Minute), items("a")(ctx, identity, sink))
+		}
+		a.syncs.setAlive(b.syncs.worker)
+		b.run()
+		if final := b.finished(log); final.GetWorker() != b.syncs.worker || final.GetState() != understudyv1.SyncState_SYNC_STATE_SUCCEEDED {
+			t.Errorf("the sync of %s is %s", final.GetWorker(), final.GetState())
+		}
+	})
+}
+
 // TestStranger: a worker that does not know a tenant leaves its syncs to those that
 // may, and ends them when nobody takes them.
 func TestStranger(t *testing.T) {

@@ -271,7 +271,7 @@ func (r *run) commit() error {
 	snapshot, err := r.staging.Commit(ctx, port.CommitInfo{
 		Sync:    r.name,
 		State:   state,
-		Counts:  r.counts(),
+		Counts:  r.log.Sync().GetCounts(),
 		Results: r.sortedResults(),
 		Time:    time.Now(),
 		DryRun:  r.spec.GetDryRun(),
