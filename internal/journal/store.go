@@ -47,14 +47,16 @@ type store struct {
 	syncs, events, keys jetstream.Stream
 	// patience is how long it is tried to store something.
 	patience time.Duration
+	// ready says why there is no use in asking the engine now, which would not answer.
+	ready func() error
 }
 
 // embeddedPatience is how long the embedded engine is waited for.
-const embeddedPatience = 2 * time.Second
+const embeddedPatience = time.Second
 
 // openStore opens the streams. They do not allow direct reading: it would be
 // answered by any node, also one that lags behind; the leader does not.
-func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, config Config, patience time.Duration) (*store, error) {
+func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, config Config, patience time.Duration, ready func() error) (*store, error) {
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal: %w", err)
@@ -64,7 +66,7 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 			return nil, err
 		}
 	}
-	s := &store{conn: conn, js: js, names: n, patience: patience}
+	s := &store{conn: conn, js: js, names: n, patience: patience, ready: ready}
 	for _, stream := range []struct {
 		what   string
 		opened *jetstream.Stream
@@ -81,7 +83,7 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 		}},
 	} {
 		stream.config.Storage, stream.config.Replicas = jetstream.FileStorage, replicas
-		err := patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
+		err := s.patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
 			opened, err := js.CreateOrUpdateStream(ctx, stream.config)
 			*stream.opened = opened
 			return err
@@ -95,12 +97,15 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 
 // patiently tries something until it is answered, for as long as is useful: a
 // cluster that loses a node is without a leader for some seconds.
-func patiently(ctx context.Context, patience time.Duration, try func(context.Context) error) error {
+func (s *store) patiently(ctx context.Context, patience time.Duration, try func(context.Context) error) error {
 	begin, pause := time.Now(), shortestPause
 	for {
-		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := try(attempt)
-		cancel()
+		err := s.ready()
+		if err == nil {
+			attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+			err = try(attempt)
+			cancel()
+		}
 		switch {
 		case err == nil || answered(err):
 			return err
@@ -228,7 +233,7 @@ func (s *store) decodeRecord(subject string, header nats.Header, data []byte, se
 // on, or its last when that is 0; nil when there is none.
 func (s *store) get(ctx context.Context, stream jetstream.Stream, from uint64, subject string) (*jetstream.RawStreamMsg, error) {
 	var message *jetstream.RawStreamMsg
-	err := patiently(ctx, s.patience, func(ctx context.Context) (err error) {
+	err := s.patiently(ctx, s.patience, func(ctx context.Context) (err error) {
 		if from == 0 {
 			message, err = stream.GetLastMsgForSubject(ctx, subject)
 		} else {
@@ -245,7 +250,7 @@ func (s *store) get(ctx context.Context, stream jetstream.Stream, from uint64, s
 // records yields what the headers say of every sync, oldest first.
 func (s *store) records(ctx context.Context) iter.Seq2[*kept, error] {
 	return func(yield func(*kept, error) bool) {
-		for message, err := range s.scan(ctx, s.syncs, s.names.record(">"), true) {
+		for message, err := range s.scan(ctx, s.syncs, "", true) {
 			if err != nil {
 				yield(nil, err)
 				return
@@ -305,61 +310,113 @@ func storedEvent(message jetstream.Msg) (stored, error) {
 	return stored{event, meta.Sequence.Stream, message.Headers().Get(headerAppend)}, err
 }
 
-// scan yields the messages that a subject has now, in order.
+// filter is what a consumer of a subject asks for: of everything, where there is none,
+// the engine knows how much there is without counting.
+func filter(subject string) []string {
+	if subject == "" {
+		return nil
+	}
+	return []string{subject}
+}
+
+// scan yields the messages that a subject has now, in order; those of the whole stream
+// when it is empty. It goes on where it was when a node is lost meanwhile.
 func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject string, headersOnly bool) iter.Seq2[jetstream.Msg, error] {
 	return func(yield func(jetstream.Msg, error) bool) {
-		left, err := s.count(ctx, stream, subject)
-		if err != nil || left == 0 {
-			if err != nil {
-				yield(nil, err)
-			}
-			return
-		}
-		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-			FilterSubjects: []string{subject}, HeadersOnly: headersOnly, InactiveThreshold: 30 * time.Second,
-		})
-		if err != nil {
-			yield(nil, storageError(ctx, err))
-			return
-		}
-		read := uint64(0)
-		for left > 0 {
-			batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(publishTimeout))
-			if err != nil {
-				yield(nil, storageError(ctx, err))
+		var read, position uint64
+		stopped := false
+		for begin, pause := time.Now(), shortestPause; ; {
+			before := read
+			err := s.scanFrom(ctx, stream, subject, headersOnly, position+1, &read, func(message jetstream.Msg, at uint64) bool {
+				position = at
+				stopped = !yield(message, nil)
+				return !stopped
+			})
+			switch {
+			case err == nil || stopped:
+				return
+			case ctx.Err() != nil:
+				yield(nil, context.Cause(ctx))
+				return
+			case read > before:
+				begin, pause = time.Now(), shortestPause
+			case time.Since(begin) > s.patience:
+				yield(nil, storageError(ctx, fmt.Errorf("reading the journal: %w", err)))
 				return
 			}
-			got := uint64(0)
-			for message := range batch.Messages() {
-				got++
-				read++
-				if !yield(message, nil) {
-					return
-				}
-				meta, err := message.Metadata()
-				if err != nil || meta.NumPending > 0 || got == left {
-					continue
-				}
-				// Either what was counted besides has expired meanwhile, or the node that
-				// answers lags behind.
-				if now, err := s.count(ctx, stream, subject); err == nil && now <= read {
-					return
-				}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
 			}
-			if err := errors.Join(batch.Error(), ctx.Err()); err != nil || got == 0 {
-				if now, countErr := s.count(ctx, stream, subject); countErr == nil && now == 0 {
-					return // all of it has expired meanwhile
-				}
-				yield(nil, storageError(ctx, fmt.Errorf("reading the journal: %d messages missing: %w", left-got, err)))
-				return
-			}
-			left -= min(left, got)
+			pause = min(2*pause, longestPause)
 		}
 	}
 }
 
-// count returns how many messages a subject has.
+// scanFrom reads the messages of a subject from a sequence on, until read, the number
+// of all that were, is the number that there are.
+func (s *store) scanFrom(
+	ctx context.Context, stream jetstream.Stream, subject string, headersOnly bool, from uint64, read *uint64, take func(jetstream.Msg, uint64) bool,
+) error {
+	total, err := s.count(ctx, stream, subject)
+	if err != nil || total <= *read {
+		return err
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: filter(subject), HeadersOnly: headersOnly, InactiveThreshold: 30 * time.Second, MaxResetAttempts: 1,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	})
+	if err != nil {
+		return err
+	}
+	for *read < total {
+		batch, err := consumer.Fetch(int(min(total-*read, 1000)), jetstream.FetchMaxWait(publishTimeout))
+		if err != nil {
+			return err
+		}
+		got := 0
+		for message := range batch.Messages() {
+			meta, err := message.Metadata()
+			if err != nil {
+				return err
+			}
+			got++
+			*read++
+			if !take(message, meta.Sequence.Stream) {
+				return nil
+			}
+			if meta.NumPending > 0 || *read == total {
+				continue
+			}
+			// Either what was counted besides has expired meanwhile, or the node that
+			// answers lags behind.
+			if now, err := s.count(ctx, stream, subject); err == nil && now <= *read {
+				return nil
+			}
+		}
+		if err := errors.Join(batch.Error(), ctx.Err()); err != nil {
+			return err
+		}
+		if got > 0 {
+			continue
+		}
+		if now, err := s.count(ctx, stream, subject); err == nil && now == 0 {
+			return nil // all of it has expired meanwhile
+		}
+		return fmt.Errorf("%d messages are missing", total-*read)
+	}
+	return nil
+}
+
+// count returns how many messages a subject has, or the stream when it is empty.
 func (s *store) count(ctx context.Context, stream jetstream.Stream, subject string) (uint64, error) {
+	if subject == "" {
+		info, err := stream.Info(ctx)
+		if err != nil {
+			return 0, storageError(ctx, err)
+		}
+		return info.State.Msgs, nil
+	}
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
 	if err != nil {
 		return 0, storageError(ctx, err)
