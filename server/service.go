@@ -90,13 +90,10 @@ func removeLeftovers(dataDir string) error {
 	return err
 }
 
-// run serves on a listener, which it closes, until ctx is done. Health says
-// SERVING when no sync of an earlier process is left unfinished. At the end calls
-// are drained first, then syncs that still run are interrupted.
+// run serves on a listener, which it closes, until ctx is done. Syncs that an earlier
+// process left are taken over meanwhile. At the end calls are drained first, then syncs
+// that still run are left to whoever takes them over, but for a commit that began.
 func (s *service) run(ctx context.Context, listener net.Listener) error {
-	if err := s.engine.Recover(ctx); err != nil {
-		return errors.Join(err, listener.Close())
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()

@@ -35,7 +35,10 @@ type stage struct {
 
 // newStage makes an engine of a tenant with two types for the service principal
 // (entra/sp-1, entra/sp-2) and two for the user (print/user-1, print/user-2).
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T) *stage { return newStageOf(t, func(*engine.Config) {}) }
+
+// newStageOf is newStage with another configuration.
+func newStageOf(t *testing.T, change func(*engine.Config)) *stage {
 	t.Helper()
 	s := &stage{
 		t:      t,
@@ -43,7 +46,7 @@ func newStage(t *testing.T) *stage {
 		user:   &fakeIdentity{identity: understudyv1.Identity_IDENTITY_USER},
 		source: &fakeSource{reads: map[string]readFunc{}},
 		vault:  &fakeVault{backup: map[string][]string{}, collapse: map[string]bool{}},
-		syncs:  &fakeSyncs{logs: map[string]*fakeLog{}},
+		syncs:  newFakeSyncs("worker"),
 	}
 	s.tenant = &engine.Tenant{
 		Name:               tenantName,
@@ -56,7 +59,7 @@ func newStage(t *testing.T) *stage {
 		Vault:              s.vault,
 	}
 	s.tenants = &fakeTenants{tenant: s.tenant}
-	e, err := engine.New(engine.Config{
+	config := engine.Config{
 		Tenants: s.tenants,
 		Catalog: &fakeCatalog{[]*catalog.Type{
 			{ID: "entra/sp-1", ServicePrincipal: []string{"A.Read.All"}, User: []string{"A.Read.All"}},
@@ -67,7 +70,9 @@ func newStage(t *testing.T) *stage {
 		Syncs:              s.syncs,
 		MaxConcurrentSyncs: 1,
 		MaxQueuedSyncs:     2,
-	})
+	}
+	change(&config)
+	e, err := engine.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +148,24 @@ func (s *stage) checkReadings(log *fakeLog) {
 	}
 }
 
+// checkCommitting checks that a sync says that it commits before it does, and only
+// then: the event is the last one before the snapshot.
+func (s *stage) checkCommitting(log *fakeLog) {
+	s.t.Helper()
+	committing := false
+	for _, event := range log.stored() {
+		if (event.GetSnapshotCommitted() != nil) && !committing {
+			s.t.Error("it committed without saying so")
+		}
+		committing = commits(event)
+	}
+}
+
+// commits says whether an event tells that a commit begins.
+func commits(event *understudyv1.SyncEvent) bool {
+	return event.GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_COMMITTING
+}
+
 // summary says each event in a line, results in the order of their types.
 func summary(events []*understudyv1.SyncEvent) []string {
 	var lines, results []string
@@ -151,7 +174,13 @@ func summary(events []*understudyv1.SyncEvent) []string {
 		case *understudyv1.SyncEvent_Started:
 			lines = append(lines, fmt.Sprintf("started %d", len(e.Started.GetConfigurationTypes())))
 		case *understudyv1.SyncEvent_StateChanged:
-			lines = append(lines, "state "+short(e.StateChanged.GetState(), "SYNC_STATE_"))
+			line, worker := "state "+short(e.StateChanged.GetState(), "SYNC_STATE_"), e.StateChanged.GetWorker()
+			if worker != "" {
+				line += " by " + worker
+			}
+			if line != "state COMMITTING" { // see checkCommitting
+				lines = append(lines, line)
+			}
 		case *understudyv1.SyncEvent_AuthenticationSucceeded:
 			lines = append(lines, "authenticated "+short(e.AuthenticationSucceeded.GetIdentity(), "IDENTITY_"))
 		case *understudyv1.SyncEvent_AuthenticationFailed:

@@ -48,7 +48,8 @@ func (f *Fold) Add(event *understudyv1.SyncEvent) {
 
 // Refuses returns the [*port.SyncStateError] or [*port.FencedError] of events that
 // may not follow, or nil. A log that is over takes nothing; `started` is taken once;
-// of CANCELLING and COMMITTING the one that came first stands.
+// of CANCELLING and COMMITTING the one that came first stands,
+// and nothing but a takeover leads back from CANCELLING.
 func (f *Fold) Refuses(events []*understudyv1.SyncEvent) error {
 	if f.Over() {
 		return &port.FencedError{Sync: f.sync.GetName()}
@@ -67,6 +68,9 @@ func (f *Fold) Refuses(events []*understudyv1.SyncEvent) error {
 			return &port.SyncStateError{Sync: f.sync.GetName(), State: understudyv1.SyncState_SYNC_STATE_COMMITTING}
 		case next == understudyv1.SyncState_SYNC_STATE_COMMITTING && cancelling:
 			return &port.SyncStateError{Sync: f.sync.GetName(), State: understudyv1.SyncState_SYNC_STATE_CANCELLING}
+		case next != understudyv1.SyncState_SYNC_STATE_CANCELLING && state == understudyv1.SyncState_SYNC_STATE_CANCELLING &&
+			change.GetWorker() == "":
+			return &port.SyncStateError{Sync: f.sync.GetName(), State: state} // nothing leads back
 		case next == understudyv1.SyncState_SYNC_STATE_CANCELLING:
 			cancelling = true
 		}

@@ -197,7 +197,7 @@ func (j *Journal) List(ctx context.Context, parent, before string, limit int) ([
 }
 
 // Unfinished implements [port.Syncs].
-func (j *Journal) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
+func (j *Journal) Unfinished(context.Context) ([]port.Standing, error) {
 	j.mu.Lock()
 	var logs []*live
 	for _, e := range j.index.all {
@@ -206,11 +206,12 @@ func (j *Journal) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
 		}
 	}
 	j.mu.Unlock()
-	syncs := make([]*understudyv1.Sync, 0, len(logs))
+	standings := make([]port.Standing, 0, len(logs))
 	for _, l := range logs {
-		syncs = append(syncs, l.state())
+		s := l.state()
+		standings = append(standings, port.Standing{Sync: l.name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()})
 	}
-	return syncs, nil
+	return standings, nil
 }
 
 // Open implements [port.Syncs].

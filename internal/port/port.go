@@ -166,7 +166,8 @@ type Staging interface {
 	// Push brings the branch to the remote, if there is one, and returns what
 	// became of it. The error says why it failed; the local commit stays.
 	Push(ctx context.Context) (understudyv1.PushState, error)
-	// Close discards what was not committed and frees what the staging holds.
+	// Close frees what the staging holds. What was not committed is gone, but for what
+	// a later worker of the same sync may find: see Resumed.
 	Close() error
 }
 
@@ -238,7 +239,8 @@ type CommitInfo struct {
 // process hears of what others append, in order, without asking.
 type Log interface {
 	// Append stores durable events, all or none, after the last one, and sets
-	// their sequence and, where unset, their time. It returns a [*FencedError] when
+	// their sequence, the last_sequence of the sync in a `finished`, and, where unset,
+	// their time. It returns a [*FencedError] when
 	// others appended, another worker took the sync over or it is finished, and for
 	// `started` when the sync was taken already. A `state_changed` to CANCELLING of
 	// somebody else is no reason: the events come after it. One that asks for a
@@ -247,7 +249,8 @@ type Log interface {
 	//
 	// A `state_changed` to COMMITTING is refused with a [*SyncStateError] once
 	// anybody asked for a cancellation, whichever attempt that was in; one to
-	// CANCELLING while the sync is COMMITTING.
+	// CANCELLING while the sync is COMMITTING; and one to any other state while it is
+	// CANCELLING, unless a worker takes it over: nothing else leads back from there.
 	//
 	// After any other error it is open whether the events are, or will be, stored:
 	// open the log anew, and look.
@@ -273,8 +276,9 @@ type Syncs interface {
 	Create(ctx context.Context, request CreateRequest) (sync *understudyv1.Sync, created bool, err error)
 	// Get returns a sync as its events leave it, or a [*NotFoundError].
 	Get(ctx context.Context, name string) (*understudyv1.Sync, error)
-	// Unfinished returns the syncs that are not terminal, oldest first.
-	Unfinished(ctx context.Context) ([]*understudyv1.Sync, error)
+	// Unfinished returns where the syncs stand that are not terminal, oldest first. It
+	// copies no sync, and is called at every change.
+	Unfinished(ctx context.Context) ([]Standing, error)
 	// Open returns the log of a sync for writing, read to its end: what an earlier
 	// append stored though nobody answered is there. It fails with a [*FencedError]
 	// when the sync is finished, or a [*NotFoundError].
@@ -285,8 +289,8 @@ type Syncs interface {
 	// Announce gives an ephemeral event to those who watch a sync through this
 	// process.
 	Announce(name string, event *understudyv1.SyncEvent)
-	// Worker is the name of this process among those that share the journal, new
-	// with every start of it.
+	// Worker is the name of this process among those that share the journal: that of
+	// its replica, `/`, and a part that is new with every start of it.
 	Worker() string
 	// Alive returns the workers that are alive, sorted, this one among them: those
 	// that were heard of within the lease time. A worker that left says so, and is
@@ -295,6 +299,16 @@ type Syncs interface {
 	// Changed returns a channel that is closed when a sync was accepted, taken or
 	// finished, or a worker came or went.
 	Changed() <-chan struct{}
+}
+
+// Standing is where a sync stands that is not terminal.
+type Standing struct {
+	// Sync is its name.
+	Sync string
+	// State, Worker and Attempt are those of the sync.
+	State   understudyv1.SyncState
+	Worker  string
+	Attempt int32
 }
 
 // CreateRequest asks for a new sync.

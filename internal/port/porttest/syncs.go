@@ -314,11 +314,11 @@ func testUnfinished(t *testing.T, syncs port.Syncs) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, sync := range unfinished {
-		names = append(names, sync.GetName())
+	want := []port.Standing{
+		{Sync: b.GetName(), State: understudyv1.SyncState_SYNC_STATE_PENDING},
+		{Sync: c.GetName(), State: understudyv1.SyncState_SYNC_STATE_RUNNING, Attempt: 1},
 	}
-	if diff := cmp.Diff([]string{b.GetName(), c.GetName()}, names); diff != "" {
+	if diff := cmp.Diff(want, unfinished); diff != "" {
 		t.Errorf("unfinished (-want +got):\n%s", diff)
 	}
 }
