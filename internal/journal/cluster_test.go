@@ -374,6 +374,7 @@ func TestStore(t *testing.T) {
 
 // TestClusterConfig: what cannot work is refused, with a message that says what to do.
 func TestClusterConfig(t *testing.T) {
+	t.Parallel()
 	c, prefix := onCluster(t)
 	for name, test := range map[string]struct {
 		change func(*journal.Cluster)

@@ -131,3 +131,6 @@ func Fill(ctx context.Context, directory string, syncs int) error {
 		return context.Cause(ctx)
 	}
 }
+
+// StoresBatches says whether a version of the server is new enough.
+var StoresBatches = storesBatches

@@ -328,6 +328,14 @@ func (l *live) state() *understudyv1.Sync {
 	return proto.CloneOf(l.fold.Sync())
 }
 
+// standing returns where the sync stands.
+func (l *live) standing() port.Standing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.fold.Sync()
+	return port.Standing{Sync: l.name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()}
+}
+
 // over says whether the sync is finished.
 func (l *live) over() bool {
 	l.mu.Lock()

@@ -83,11 +83,21 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 		}},
 	} {
 		stream.config.Storage, stream.config.Replicas = jetstream.FileStorage, replicas
-		err := s.patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
-			opened, err := js.CreateOrUpdateStream(ctx, stream.config)
-			*stream.opened = opened
-			return err
-		})
+		var err error
+		for range 4 {
+			err = s.patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
+				opened, err := js.CreateOrUpdateStream(ctx, stream.config)
+				*stream.opened = opened
+				return err
+			})
+			if api := (*jetstream.APIError)(nil); !errors.As(err, &api) || api.ErrorCode != noPeers {
+				break
+			}
+			select {
+			case <-time.After(time.Second): // the others may be about to start
+			case <-ctx.Done():
+			}
+		}
 		if err != nil {
 			return nil, streamError(stream.what, replicas, err)
 		}
@@ -127,7 +137,8 @@ func (s *store) patiently(ctx context.Context, patience time.Duration, try func(
 // does not change; a server that is not ready is none.
 func answered(err error) bool {
 	api := (*jetstream.APIError)(nil)
-	return errors.Is(err, errFenced) || errors.Is(err, jetstream.ErrMsgNotFound) || (errors.As(err, &api) && api.Code < 500)
+	return errors.Is(err, errFenced) || errors.Is(err, jetstream.ErrMsgNotFound) ||
+		(errors.As(err, &api) && (api.ErrorCode == notClustered || api.Code < 500))
 }
 
 // fence is what has to be last in a stream for something to be stored.

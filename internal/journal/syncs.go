@@ -208,8 +208,7 @@ func (j *Journal) Unfinished(context.Context) ([]port.Standing, error) {
 	j.mu.Unlock()
 	standings := make([]port.Standing, 0, len(logs))
 	for _, l := range logs {
-		s := l.state()
-		standings = append(standings, port.Standing{Sync: l.name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()})
+		standings = append(standings, l.standing())
 	}
 	return standings, nil
 }
