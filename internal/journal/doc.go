@@ -14,8 +14,8 @@
 // Three streams: SYNCS has one message per sync, its record when it was accepted,
 // with headers that say whether it is over; EVENTS has the events, one subject per
 // sync; KEYS has the values of [Store]. A message that was acknowledged is on the
-// disk. Nothing is stored without the sequence that it has to follow: that is the
-// only lock there is. What is not stored (progress, prompts, that a worker is alive)
+// disk. No record and no event is stored but behind the one that it has to follow: that
+// is the only lock there is. What is not stored (progress, prompts, that a worker is alive)
 // goes from process to process by plain messages.
 //
 // The journal owns the connection, and the embedded server with its directory, which

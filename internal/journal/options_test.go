@@ -23,6 +23,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"understudy.internal/internal/journal"
+	"understudy.internal/internal/port/porttest"
 )
 
 // serve starts one server, and returns its port.
@@ -101,6 +102,13 @@ func TestConnecting(t *testing.T) {
 		}
 		o.TLS, o.TLSTimeout = true, 5
 	})
+	// What docs/decisions/replicas.md says that is needed.
+	least := serve(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: []string{"understudy.>", "$JS.API.>"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{"understudy.>", "_INBOX.>"}},
+		}}}
+	})
 	without := serve(t, func(o *server.Options) { o.JetStream = false })
 	at := func(scheme string, port int) []string { return []string{scheme + "://127.0.0.1:" + strconv.Itoa(port)} }
 	for name, test := range map[string]struct {
@@ -110,6 +118,7 @@ func TestConnecting(t *testing.T) {
 		"user and password":   {journal.Cluster{Servers: at("nats", plain), User: "u", Password: "secret-of-the-cluster"}, ""},
 		"another password":    {journal.Cluster{Servers: at("nats", plain), User: "u", Password: "secret-of-nobody"}, "Authorization Violation"},
 		"no password":         {journal.Cluster{Servers: at("nats", plain)}, "Authorization Violation"},
+		"least permissions":   {journal.Cluster{Servers: at("nats", least), User: "u", Password: "p"}, ""},
 		"certificates":        {journal.Cluster{Servers: at("tls", mutual), CAFile: cert, CertFile: cert, KeyFile: key}, ""},
 		"without its own":     {journal.Cluster{Servers: at("tls", mutual), CAFile: cert}, "tls"},
 		"without the CA":      {journal.Cluster{Servers: at("tls", mutual), CertFile: cert, KeyFile: key}, "certificate"},
@@ -133,7 +142,18 @@ func TestConnecting(t *testing.T) {
 				t.Errorf("Open = %v", err)
 			}
 			if err == nil {
-				finish(t, j, create(t, j, "tenants/contoso").GetName())
+				name := create(t, j, "tenants/contoso").GetName()
+				porttest.Open(t, j, name).Publish(progress(1))
+				finish(t, j, name)
+				if events := drain(t, j, name, 0); events[len(events)-1].GetFinished() == nil {
+					t.Error(kinds(events))
+				}
+				if err := j.Store("s").Save("k", nil); err != nil {
+					t.Error(err)
+				}
+				if err := j.Healthy(); err != nil {
+					t.Error(err)
+				}
 				j.Close()
 				if !strings.Contains(logged.String(), "sync_interval: always") {
 					t.Error("it does not say what it could not find out")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,7 +15,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
-	"understudy.internal/internal/port"
 )
 
 // The headers of a record and of an event.
@@ -141,36 +139,6 @@ func answered(err error) bool {
 		(errors.As(err, &api) && (api.ErrorCode == notClustered || api.Code < 500))
 }
 
-// fence is what has to be last in a stream for something to be stored.
-type fence struct {
-	subject  string
-	sequence uint64
-}
-
-// putRecord stores the record of a sync in place of the one before, once, and
-// returns its sequence. It returns errFenced when something else than the fence says
-// was last.
-func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync, finished bool, last fence) (uint64, error) {
-	data, err := proto.Marshal(sync)
-	if err != nil {
-		return 0, fmt.Errorf("encoding a sync: %w", err)
-	}
-	message := nats.NewMsg(s.names.record(key(e.name)))
-	message.Data = data
-	message.Header.Set(headerFinished, strconv.FormatBool(finished))
-	if e.requestID != "" {
-		message.Header.Set(headerRequest, e.requestID)
-		message.Header.Set(headerDigest, e.digest)
-	}
-	message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last.sequence, 10))
-	message.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, last.subject)
-	reply, err := s.conn.RequestMsgWithContext(ctx, message)
-	if err != nil {
-		return 0, err
-	}
-	return acknowledged(reply.Data)
-}
-
 // probe stores a message of a page in a stream and removes it again: whether it can
 // store at all.
 func (s *store) probe(ctx context.Context, stream jetstream.Stream, subject string) error {
@@ -181,63 +149,6 @@ func (s *store) probe(ctx context.Context, stream jetstream.Stream, subject stri
 		return storageError(ctx, fmt.Errorf("removing a probe: %w", err))
 	}
 	return nil
-}
-
-// kept is a record as it lies in the stream.
-type kept struct {
-	entry *entry
-	// sync is nil when only the headers were read.
-	sync     *understudyv1.Sync
-	sequence uint64
-}
-
-// record returns the record of a sync, or a [*port.NotFoundError].
-func (s *store) record(ctx context.Context, name string) (*kept, error) {
-	record, err := s.getRecord(ctx, 0, s.names.record(key(name)))
-	if err == nil && record == nil {
-		err = &port.NotFoundError{Resource: name}
-	}
-	return record, err
-}
-
-// lastRecord returns the record of a tenant that was stored last, or nil.
-func (s *store) lastRecord(ctx context.Context, tenant string) (*kept, error) {
-	return s.getRecord(ctx, 0, s.names.record(tenantKey(tenant)))
-}
-
-// nextRecord returns the first record of a tenant behind a sequence, or nil.
-func (s *store) nextRecord(ctx context.Context, tenant string, after uint64) (*kept, error) {
-	return s.getRecord(ctx, after+1, s.names.record(tenantKey(tenant)))
-}
-
-// getRecord reads a record from the stream's leader: the first from a sequence on, or
-// the last when it is 0; nil when there is none.
-func (s *store) getRecord(ctx context.Context, from uint64, subject string) (*kept, error) {
-	message, err := s.get(ctx, s.syncs, from, subject)
-	if err != nil || message == nil {
-		return nil, err
-	}
-	return s.decodeRecord(message.Subject, message.Header, message.Data, message.Sequence)
-}
-
-// decodeRecord reads a record; of its headers only when there is no data.
-func (s *store) decodeRecord(subject string, header nats.Header, data []byte, sequence uint64) (*kept, error) {
-	name := nameOf(strings.TrimPrefix(subject, s.names.record("")))
-	record := &kept{sequence: sequence, entry: &entry{
-		name:      name,
-		tenant:    tenantOf(name),
-		finished:  header.Get(headerFinished) == "true",
-		requestID: header.Get(headerRequest),
-		digest:    header.Get(headerDigest),
-	}}
-	if data == nil {
-		return record, nil
-	}
-	record.sync = &understudyv1.Sync{}
-	if err := proto.Unmarshal(data, record.sync); err != nil {
-		return nil, fmt.Errorf("decoding the record of %s: %w", name, err)
-	}
-	return record, nil
 }
 
 // get reads a message from a stream's leader: the first of a subject from a sequence
@@ -256,34 +167,6 @@ func (s *store) get(ctx context.Context, stream jetstream.Stream, from uint64, s
 		return nil, nil
 	}
 	return message, storageError(ctx, err)
-}
-
-// records yields what the headers say of every sync, oldest first.
-func (s *store) records(ctx context.Context) iter.Seq2[*kept, error] {
-	return func(yield func(*kept, error) bool) {
-		for message, err := range s.scan(ctx, s.syncs, "", true) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if message.Subject() == s.names.record(probe) {
-				continue // left by a process that was killed while it probed
-			}
-			record, err := s.recordOf(message, nil)
-			if !yield(record, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// recordOf reads a record that a consumer brought.
-func (s *store) recordOf(message jetstream.Msg, data []byte) (*kept, error) {
-	meta, err := message.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("reading where a record lies: %w", err)
-	}
-	return s.decodeRecord(message.Subject(), message.Headers(), data, meta.Sequence.Stream)
 }
 
 // lastEvent returns the last event of a sync, or nil.
@@ -319,124 +202,6 @@ func storedEvent(message jetstream.Msg) (stored, error) {
 	}
 	event, err := decodeEvent(message.Data())
 	return stored{event, meta.Sequence.Stream, message.Headers().Get(headerAppend)}, err
-}
-
-// filter is what a consumer of a subject asks for: of everything, where there is none,
-// the engine knows how much there is without counting.
-func filter(subject string) []string {
-	if subject == "" {
-		return nil
-	}
-	return []string{subject}
-}
-
-// scan yields the messages that a subject has now, in order; those of the whole stream
-// when it is empty. It goes on where it was when a node is lost meanwhile.
-func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject string, headersOnly bool) iter.Seq2[jetstream.Msg, error] {
-	return func(yield func(jetstream.Msg, error) bool) {
-		var read, position uint64
-		stopped := false
-		for begin, pause := time.Now(), shortestPause; ; {
-			before := read
-			err := s.scanFrom(ctx, stream, subject, headersOnly, position+1, &read, func(message jetstream.Msg, at uint64) bool {
-				position = at
-				stopped = !yield(message, nil)
-				return !stopped
-			})
-			switch {
-			case err == nil || stopped:
-				return
-			case ctx.Err() != nil:
-				yield(nil, context.Cause(ctx))
-				return
-			case read > before:
-				begin, pause = time.Now(), shortestPause
-			case time.Since(begin) > s.patience:
-				yield(nil, storageError(ctx, fmt.Errorf("reading the journal: %w", err)))
-				return
-			}
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-			pause = min(2*pause, longestPause)
-		}
-	}
-}
-
-// scanFrom reads the messages of a subject from a sequence on, until read, the number
-// of all that were, is the number that there are.
-func (s *store) scanFrom(
-	ctx context.Context, stream jetstream.Stream, subject string, headersOnly bool, from uint64, read *uint64, take func(jetstream.Msg, uint64) bool,
-) error {
-	total, err := s.count(ctx, stream, subject)
-	if err != nil || total <= *read {
-		return err
-	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: filter(subject), HeadersOnly: headersOnly, InactiveThreshold: 30 * time.Second, MaxResetAttempts: 1,
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-	})
-	if err != nil {
-		return err
-	}
-	for *read < total {
-		batch, err := consumer.Fetch(int(min(total-*read, 1000)), jetstream.FetchMaxWait(publishTimeout))
-		if err != nil {
-			return err
-		}
-		got := 0
-		for message := range batch.Messages() {
-			meta, err := message.Metadata()
-			if err != nil {
-				return err
-			}
-			got++
-			*read++
-			if !take(message, meta.Sequence.Stream) {
-				return nil
-			}
-			if meta.NumPending > 0 || *read == total {
-				continue
-			}
-			// Either what was counted besides has expired meanwhile, or the node that
-			// answers lags behind.
-			if now, err := s.count(ctx, stream, subject); err == nil && now <= *read {
-				return nil
-			}
-		}
-		if err := errors.Join(batch.Error(), ctx.Err()); err != nil {
-			return err
-		}
-		if got > 0 {
-			continue
-		}
-		if now, err := s.count(ctx, stream, subject); err == nil && now == 0 {
-			return nil // all of it has expired meanwhile
-		}
-		return fmt.Errorf("%d messages are missing", total-*read)
-	}
-	return nil
-}
-
-// count returns how many messages a subject has, or the stream when it is empty.
-func (s *store) count(ctx context.Context, stream jetstream.Stream, subject string) (uint64, error) {
-	if subject == "" {
-		info, err := stream.Info(ctx)
-		if err != nil {
-			return 0, storageError(ctx, err)
-		}
-		return info.State.Msgs, nil
-	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
-	if err != nil {
-		return 0, storageError(ctx, err)
-	}
-	var total uint64
-	for _, n := range info.State.Subjects {
-		total += n
-	}
-	return total, nil
 }
 
 // nextEvent returns the first event of a sync behind a stream sequence, or nil.
