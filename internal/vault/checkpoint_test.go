@@ -22,7 +22,7 @@ var (
 	unloved = &catalog.Type{ID: "intune/unloved"}
 )
 
-// always makes a checkpoint with every type that is settled.
+// always makes a checkpoint with the first type that is settled, and then often.
 func always(c *Config) { c.CheckpointInterval = 1 }
 
 // begin begins a sync of a name.
@@ -113,6 +113,7 @@ func TestTakenOver(t *testing.T) {
 
 	s = begin(t, v, theSync)
 	said := read(t, s, night.Add(hour), append(slices.Clone(inTime), collapsing)...)
+	s.checkpoint()
 	read(t, s, night.Add(hour), ended(unloved, failed, nil))
 	for _, id := range []string{"r", "never seen again"} { // half a type
 		if err := s.Add(roles, port.Item{ID: id, JSON: []byte(`{"id":"` + id + `"}`)}); err != nil {
