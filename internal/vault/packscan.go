@@ -105,6 +105,14 @@ func (c *countedReader) Read(p []byte) (int, error) {
 
 // eachEntry gives the ids in a folder of the pack to visit.
 func (w *packWriter) eachEntry(folder plumbing.Hash, visit func(id plumbing.Hash)) error {
+	return w.eachTreeEntry(folder, func(_ []byte, _ filemode.FileMode, id plumbing.Hash) error {
+		visit(id)
+		return nil
+	})
+}
+
+// eachTreeEntry gives the entries of a folder of the pack to visit.
+func (w *packWriter) eachTreeEntry(folder plumbing.Hash, visit func(name []byte, mode filemode.FileMode, id plumbing.Hash) error) error {
 	place, ok := w.find(folder)
 	if !ok {
 		return plumbing.ErrObjectNotFound
@@ -121,9 +129,6 @@ func (w *packWriter) eachEntry(folder plumbing.Hash, visit func(id plumbing.Hash
 	if err != nil {
 		return err
 	}
-	err = entriesIn(content, func(_ []byte, _ filemode.FileMode, id plumbing.Hash) error {
-		visit(id)
-		return nil
-	})
+	err = entriesIn(content, visit)
 	return errors.Join(err, content.Close())
 }

@@ -71,7 +71,7 @@ func (v *Vault) initialize() error {
 			return err
 		}
 	}
-	head := "ref: " + v.ref().String() + "\n"
+	head := v.headContent()
 	if now, err := os.ReadFile(v.path("HEAD")); err == nil && string(now) == head {
 		return nil
 	}
@@ -81,6 +81,8 @@ func (v *Vault) initialize() error {
 	}
 	return durable.SyncFolder(v.config.Directory)
 }
+
+func (v *Vault) headContent() string { return "ref: " + v.ref().String() + "\n" }
 
 // clean removes what a killed process left behind, but for a checkpoint.
 func (v *Vault) clean(kept *checkpoint) error {
