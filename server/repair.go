@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/gofrs/flock"
 
 	"understudy.internal/internal/tenant"
 	"understudy.internal/internal/vault"
@@ -50,11 +46,15 @@ func (c *repairCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := lockData(cfg.DataDir)
+	unlock, err := lockForRepair(cfg)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	err = c.each(ctx, cfg, tenants, std)
+	return errors.Join(err, unlock())
+}
+
+func (c *repairCommand) each(ctx context.Context, cfg *config, tenants []*tenant.Definition, std streams) error {
 	code := exitOK
 	for _, definition := range tenants {
 		found, err := c.repair(ctx, cfg, definition, std)
@@ -97,22 +97,11 @@ func (c *repairCommand) selected(cfg *config) ([]*tenant.Definition, error) {
 	return selected, nil
 }
 
-// lockData makes sure that no service runs on a data directory. The journal of a cluster
-// has no lock here; then the lock of each repository has to do.
-func lockData(dataDir string) (unlock func(), err error) {
-	path := filepath.Join(dataDir, "journal", "lock")
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return func() {}, nil
-	}
-	lock := flock.New(path)
-	locked, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", path, err)
-	}
-	if !locked {
-		return nil, fmt.Errorf("a service is running on %s. Stop it first", dataDir)
-	}
-	return func() { _ = lock.Unlock() }, nil // the end of the process does it as well
+// lockForRepair makes sure that no service runs on data_dir, also none that shares it.
+func lockForRepair(cfg *config) (unlock func() error, err error) {
+	alone := *cfg
+	alone.DataDirShared = false
+	return lockDataDir(&alone)
 }
 
 func (c *repairCommand) repair(ctx context.Context, cfg *config, definition *tenant.Definition, std streams) (*vault.Repair, error) {

@@ -73,7 +73,7 @@ func TestRepairCommand(t *testing.T) {
 // Beside a running service nothing is looked at.
 func TestRepairBesideAService(t *testing.T) {
 	file, repository := repairConfig(t)
-	for _, path := range []string{filepath.Join(filepath.Dir(file), "journal", "lock"), filepath.Join(repository, "understudy.lock")} {
+	for _, path := range []string{filepath.Join(filepath.Dir(file), "lock"), filepath.Join(repository, "understudy.lock")} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}

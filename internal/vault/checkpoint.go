@@ -257,7 +257,7 @@ func (v *Vault) writeCheckpoint(c *checkpoint) error {
 	if err := durable.SyncFolder(v.packDirectory()); err != nil {
 		return err
 	}
-	if err := writeDurably(v.path(checkpointFile), 0o600, append(content, '\n')); err != nil {
+	if err := writeDurably(v.path(checkpointFile), append(content, '\n')); err != nil {
 		return err
 	}
 	return durable.SyncFolder(v.config.Directory)

@@ -67,7 +67,7 @@ func (v *Vault) initialize() error {
 	}
 	if _, err := os.Stat(v.path("config")); errors.Is(err, os.ErrNotExist) {
 		config := "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n[gc]\n\tauto = 0\n"
-		if err := writeDurably(v.path("config"), 0o600, []byte(config)); err != nil {
+		if err := writeDurably(v.path("config"), []byte(config)); err != nil {
 			return err
 		}
 	}
@@ -76,7 +76,7 @@ func (v *Vault) initialize() error {
 		return nil
 	}
 	// HEAD last: with it the folder is a repository.
-	if err := writeDurably(v.path("HEAD"), 0o600, []byte(head)); err != nil {
+	if err := writeDurably(v.path("HEAD"), []byte(head)); err != nil {
 		return err
 	}
 	return durable.SyncFolder(v.config.Directory)
