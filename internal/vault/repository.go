@@ -90,7 +90,9 @@ func (v *Vault) clean(kept *checkpoint) error {
 	if kept == nil {
 		left = append(left, v.path(checkpointFile))
 	}
-	for _, pattern := range []string{"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*", incomingFolder + "*"} {
+	for _, pattern := range []string{
+		"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*", incomingFolder + "*", viewFolder + "-*",
+	} {
 		paths, err := filepath.Glob(v.path(pattern))
 		if err != nil {
 			return err
