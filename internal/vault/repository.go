@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -187,13 +188,13 @@ func (v *Vault) setRef(held *hold, storage *store, from, to plumbing.Hash) error
 // does not put into place what its successor prepared.
 type refLock struct {
 	path, next string
-	// made is the lock file.
-	made os.FileInfo
+	// mark is what is in the lock file, so that nobody removes that of another.
+	mark string
 }
 
 // lockRef makes ready to move the branch. What it wrote is on the disk.
 func (v *Vault) lockRef(held *hold, storage *store, from, to plumbing.Hash) (_ *refLock, err error) {
-	lock := &refLock{path: v.path(v.ref().String())}
+	lock := &refLock{path: v.path(v.ref().String()), mark: rand.Text()}
 	if err := makeDirectory(filepath.Dir(lock.path)); err != nil {
 		return nil, err
 	}
@@ -206,7 +207,7 @@ func (v *Vault) lockRef(held *hold, storage *store, from, to plumbing.Hash) (_ *
 			lock.release()
 		}
 	}()
-	lock.made, err = file.Stat()
+	_, err = file.WriteString(lock.mark)
 	if err = errors.Join(err, file.Close()); err != nil {
 		return nil, err
 	}
@@ -233,7 +234,7 @@ func (l *refLock) release() {
 	if l.next != "" {
 		_ = os.Remove(l.next)
 	}
-	if now, err := os.Lstat(l.path + ".lock"); err == nil && os.SameFile(now, l.made) {
+	if now, err := os.ReadFile(l.path + ".lock"); err == nil && string(now) == l.mark {
 		_ = os.Remove(l.path + ".lock")
 	}
 }
