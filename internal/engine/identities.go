@@ -82,14 +82,15 @@ func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {
 }
 
 // other returns the identity that the sync goes on with when it goes on without
-// one; UNSPECIFIED when that is gone too, and only the commit of what is complete
-// is left to do.
+// one; UNSPECIFIED when that is gone too or was never needed, and only the commit of
+// what is complete is left to do.
 func (r *run) other(who *actor) understudyv1.Identity {
 	other := r.servicePrincipal
 	if who == r.servicePrincipal {
 		other = r.user
 	}
-	if _, failure := other.current(); failure != nil {
+	state, failure := other.current()
+	if failure != nil || state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
 		return understudyv1.Identity_IDENTITY_UNSPECIFIED
 	}
 	return other.identity

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -13,12 +15,16 @@ import (
 // follow brings the branch to that of the remote, so that the next commit can be
 // pushed: it moves forward with it, and commits that the remote does not have are
 // built again on top. A remote that cannot be followed is logged: reading and
-// committing go on, and the push will say it.
-func (v *Vault) follow(ctx context.Context) error {
+// committing go on, and the push will say it. Where several machines write it is an
+// error: see [Vault.followTruth].
+func (v *Vault) follow(ctx context.Context, held *hold) error {
 	if v.remote == nil {
 		return nil
 	}
-	err := v.catchUp(ctx)
+	if v.config.Replicated {
+		return v.followTruth(ctx, held)
+	}
+	err := v.catchUp(ctx, held)
 	var failed *RemoteError
 	if errors.As(err, &failed) {
 		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
@@ -27,7 +33,56 @@ func (v *Vault) follow(ctx context.Context) error {
 	return err
 }
 
-func (v *Vault) catchUp(ctx context.Context) error {
+// followTries is how often a remote is asked that is the truth, before the sync fails;
+// the wait in between begins at a second and doubles.
+const followTries = 5
+
+// followTruth is follow where the remote is the truth and the repository here a cache.
+// A cache that may be old is no base: what another machine backed up since is not in
+// it, and a commit on it, pushed later, could take back what was confirmed in between.
+// So a remote that cannot be read fails the sync, after some tries. What cannot be put
+// together with it gives way.
+func (v *Vault) followTruth(ctx context.Context, held *hold) error {
+	wait := v.patience
+	for try := 1; ; try++ {
+		err := v.catchUp(ctx, held)
+		var failed *RemoteError
+		switch {
+		case !errors.As(err, &failed):
+			return err
+		case failed.Reason == RemoteDiverged:
+			return v.giveWay(ctx, held)
+		case failed.Reason != RemoteUnreachable || try == followTries:
+			return &port.StorageError{Err: fmt.Errorf("the remote, which has the backup, cannot be followed. Sync again when it can: %w", failed)}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		wait *= 2
+	}
+}
+
+// giveWay lets the branch be that of the remote. Our commits stay among the objects.
+func (v *Vault) giveWay(ctx context.Context, held *hold) error {
+	storage := v.storage()
+	ours, err := v.branch(storage)
+	if err != nil {
+		return err
+	}
+	theirs, err := v.remoteTip(ctx, storage, ours)
+	if err != nil {
+		return &port.StorageError{Err: err}
+	}
+	v.logger.Error("commits of this machine that were not pushed do not go together with the remote, and are left out of the branch; "+
+		"they are kept in the repository", "before", ours.String(), "now", theirs.String())
+	return v.move(held, v.storage(), ours, theirs)
+}
+
+func (v *Vault) catchUp(ctx context.Context, held *hold) error {
 	storage := v.storage()
 	ours, err := v.tip(storage)
 	if err != nil {
@@ -43,7 +98,7 @@ func (v *Vault) catchUp(ctx context.Context) error {
 	}
 	storage = v.storage() // with what was fetched
 	if ours == nil {
-		return v.move(storage, plumbing.ZeroHash, theirs)
+		return v.move(held, storage, plumbing.ZeroHash, theirs)
 	}
 	behind, err := isAncestor(ctx, storage, theirs, tip)
 	if err != nil || behind {
@@ -54,7 +109,7 @@ func (v *Vault) catchUp(ctx context.Context) error {
 		return v.unreadable(err)
 	}
 	if ahead {
-		return v.move(storage, tip, theirs)
+		return v.move(held, storage, tip, theirs)
 	}
 	rebuilt, err := v.rebuild(ctx, storage, ours, theirs)
 	if err != nil {
@@ -62,12 +117,12 @@ func (v *Vault) catchUp(ctx context.Context) error {
 	}
 	v.logger.Warn("the remote branch and ours had moved apart; our commits are built on top of it",
 		"remote", theirs.String(), "before", tip.String(), "now", rebuilt.String())
-	return v.move(v.storage(), tip, rebuilt)
+	return v.move(held, v.storage(), tip, rebuilt)
 }
 
 // move sets the branch.
-func (v *Vault) move(storage *store, from, to plumbing.Hash) error {
-	if err := v.setRef(storage, from, to); err != nil {
+func (v *Vault) move(held *hold, storage *store, from, to plumbing.Hash) error {
+	if err := v.setRef(held, storage, from, to); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	return nil
