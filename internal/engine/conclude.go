@@ -31,9 +31,8 @@ type ending struct {
 	causes   []understudyv1.PartialCause
 	status   *rpcstatus.Status
 	snapshot *understudyv1.Snapshot
-	// identities and counts are nil where the log knows them.
+	// identities are nil where the log knows them.
 	identities []*understudyv1.IdentityOutcome
-	counts     *understudyv1.OutcomeCounts
 }
 
 // failed is the ending of a sync that failed for a reason of its own.
@@ -50,21 +49,18 @@ func (e *ending) apply(sync *understudyv1.Sync) {
 	if e.identities != nil {
 		sync.Identities = e.identities
 	}
-	if e.counts != nil {
-		sync.Counts = e.counts
-	}
 }
 
 // committedEnding is how the sync ends after its commit, or after a dry run.
 func (r *run) committedEnding() *ending {
-	how := &ending{snapshot: r.snapshot, identities: r.identities(), counts: r.counts()}
+	how := &ending{snapshot: r.snapshot, identities: r.identities()}
 	how.state, how.causes = r.ending(r.snapshot)
 	return how
 }
 
 // failedEnding is how the sync ends when nothing was committed, for a reason.
 func (r *run) failedEnding(err error) *ending {
-	how := &ending{identities: r.identities(), counts: r.counts()}
+	how := &ending{identities: r.identities()}
 	how.state, how.status = r.failure(err)
 	return how
 }
@@ -80,36 +76,9 @@ func (r *run) identities() []*understudyv1.IdentityOutcome {
 	}
 }
 
-// counts counts the results of all attempts.
-func (r *run) counts() *understudyv1.OutcomeCounts {
-	return countsOf(len(r.plan.types), r.sortedResults())
-}
-
-// countsOf counts results, of a number of selected types.
-func countsOf(total int, results []*understudyv1.ConfigurationResult) *understudyv1.OutcomeCounts {
-	counts := &understudyv1.OutcomeCounts{Total: int32(total)}
-	for _, result := range results {
-		switch result.GetOutcome() {
-		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED:
-			counts.Changed++
-		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED:
-			counts.Unchanged++
-		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
-			counts.Incomplete++
-		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED:
-			counts.Failed++
-		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
-			counts.NotBackedUp++
-		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE:
-			counts.NotAvailable++
-		}
-	}
-	return counts
-}
-
 // report logs how the sync ended.
 func (r *run) report(how *ending) {
-	counts := how.counts
+	counts := r.log.Sync().GetCounts()
 	r.logger.Info("sync finished", "state", how.state.String(), "total", counts.GetTotal(),
 		"changed", counts.GetChanged(), "unchanged", counts.GetUnchanged(), "incomplete", counts.GetIncomplete(),
 		"failed", counts.GetFailed(), "not_backed_up", counts.GetNotBackedUp(), "not_available", counts.GetNotAvailable())

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,9 +122,15 @@ func (e *Engine) look(ctx context.Context, work *sync.WaitGroup) time.Duration {
 // freeLocked returns how many more syncs may be taken.
 func (e *Engine) freeLocked(standings []port.Standing, alive []string) int {
 	free := e.workers - len(e.active)
-	if e.total <= 0 {
-		return free
+	if e.total > 0 {
+		free = min(free, e.total-e.runningLocked(standings, alive))
 	}
+	return free
+}
+
+// runningLocked returns how many syncs run in all processes, with those that are being
+// taken here.
+func (e *Engine) runningLocked(standings []port.Standing, alive []string) int {
 	running := len(e.active)
 	for _, s := range standings {
 		_, own := e.active[s.Sync]
@@ -131,7 +138,23 @@ func (e *Engine) freeLocked(standings []port.Standing, alive []string) int {
 			running++
 		}
 	}
-	return min(free, e.total-running)
+	return running
+}
+
+// crowded says whether others took so many syncs, since it was decided to take one,
+// that it would be one too many.
+func (e *Engine) crowded(ctx context.Context) (bool, error) {
+	if e.total <= 0 {
+		return false, nil
+	}
+	standings, err := e.syncs.Unfinished(ctx)
+	if err != nil {
+		return false, err
+	}
+	alive := e.syncs.Alive()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.runningLocked(standings, alive) > e.total, nil
 }
 
 // takeable says whether nobody has a sync: it waits, its worker is not alive, or it
@@ -143,9 +166,13 @@ func takeable(s port.Standing, self string, alive []string) bool {
 
 // rank returns how many workers are to be preferred to one for a tenant. All workers
 // that see the same ones alive agree, and a worker that comes or goes changes the
-// order of the others nowhere (rendezvous hashing).
+// order of the others nowhere (rendezvous hashing). What counts of a worker's name is
+// the replica: it has its caches after a restart too.
 func rank(tenant, self string, alive []string) int {
 	weight := func(worker string) uint64 {
+		if i := strings.LastIndexByte(worker, '/'); i >= 0 {
+			worker = worker[:i]
+		}
 		hash := sha256.Sum256([]byte(worker + "\x00" + tenant))
 		return binary.BigEndian.Uint64(hash[:])
 	}
@@ -162,7 +189,7 @@ func rank(tenant, self string, alive []string) int {
 // left to endRest.
 func (e *Engine) attend(ctx context.Context, key sight, since time.Time) {
 	name := key.sync
-	err := recovering(func() error { return e.take(ctx, name, since) })
+	err := recovering(func() error { return e.take(ctx, key, since) })
 	pause := pauseAfter
 	ended, bug, left := (*unended)(nil), (*panicError)(nil), (*leftError)(nil)
 	switch {

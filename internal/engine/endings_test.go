@@ -474,6 +474,9 @@ func TestEndings(t *testing.T) {
 				}
 				s.checkReadings(log)
 				s.checkCommitting(log)
+				if n := count(log, commits); n > 0 && test.spec.GetDryRun() {
+					t.Error("a dry run says that it commits")
+				}
 				if got, want := final.GetLastSequence(), int64(len(log.stored())); got != want {
 					t.Errorf("last_sequence of the final sync = %d, want %d", got, want)
 				}

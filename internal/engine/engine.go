@@ -22,7 +22,8 @@ type Config struct {
 	MaxConcurrentSyncs int
 	// MaxConcurrentSyncsTotal is how many syncs run at a time in all processes that
 	// share the journal; 0: no limit. Each counts what the journal shows it: when
-	// several take a sync at the same moment there are more for as long as these run.
+	// several take a sync within the milliseconds that they need to hear of each other,
+	// there are more, until these end.
 	MaxConcurrentSyncsTotal int
 	// MaxQueuedSyncs is how many may wait, in all processes; 1,000. Here too there
 	// may be a few more when several accept one at the same moment.

@@ -136,6 +136,8 @@ type fakeVault struct {
 	// afterCommit is called when the commit is made and before it is pushed.
 	afterCommit func()
 	pushes      int
+	// stopped is how many commits were stopped by their context.
+	stopped int
 	// kept are types that a sync settled and whose items are still there; nil: none
 	// is kept.
 	kept map[string]keptType
@@ -243,6 +245,7 @@ func (f *fakeStaging) Commit(ctx context.Context, info port.CommitInfo) (*unders
 		f.vault.onCommit()
 	}
 	if ctx.Err() != nil {
+		f.vault.stopped++
 		return nil, context.Cause(ctx)
 	}
 	if f.vault.afterCommit != nil {
@@ -300,6 +303,10 @@ type fakeSyncs struct {
 	cutOff []string
 	// frozen is closed when the worker goes on that hears of nothing; nil: it hears.
 	frozen chan struct{}
+	// beforeAppend is called before this worker appends.
+	beforeAppend func(events []*understudyv1.SyncEvent)
+	// beforeOpen is called before this worker opens a log.
+	beforeOpen func()
 }
 
 func newFakeSyncs(worker string) *fakeSyncs {
@@ -409,6 +416,9 @@ func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 }
 
 func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
+	if f.beforeOpen != nil {
+		f.beforeOpen()
+	}
 	log, err := f.log(name)
 	if err != nil {
 		return nil, err
@@ -473,6 +483,9 @@ type fakeHandle struct {
 }
 
 func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
+	if f.syncs.beforeAppend != nil && len(events) > 0 {
+		f.syncs.beforeAppend(events)
+	}
 	f.view.Lock()
 	defer f.view.Unlock()
 	known, err := f.append(f.known, events...)
@@ -595,6 +608,13 @@ func (f *fakeLog) stored() []*understudyv1.SyncEvent {
 	return slices.Clone(f.events)
 }
 
+// shown returns the ephemeral events.
+func (f *fakeLog) shown() []*understudyv1.SyncEvent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.ephemeral)
+}
+
 // until waits for an event.
 func (f *fakeLog) until(ctx context.Context, match func(*understudyv1.SyncEvent) bool) bool {
 	for {
@@ -612,9 +632,10 @@ func (f *fakeLog) until(ctx context.Context, match func(*understudyv1.SyncEvent)
 	}
 }
 
-// fakeTenants knows one tenant.
+// fakeTenants knows one tenant, or more.
 type fakeTenants struct {
 	tenant *engine.Tenant
+	more   map[string]*engine.Tenant
 	// onTenant is called at every look-up.
 	onTenant func()
 }
@@ -625,6 +646,9 @@ func (f *fakeTenants) Tenant(name string) (*engine.Tenant, error) {
 	}
 	if f.tenant != nil && name == f.tenant.Name {
 		return f.tenant, nil
+	}
+	if tenant := f.more[name]; tenant != nil {
+		return tenant, nil
 	}
 	return nil, &port.NotFoundError{Resource: name}
 }

@@ -87,9 +87,7 @@ func (e *Engine) endAgain(ctx context.Context, u *unended) error {
 // are in its log: they are stored before a commit begins.
 func (p *past) ending(snapshot *understudyv1.Snapshot) *ending {
 	results := sortedResults(p.results)
-	how := &ending{
-		snapshot: snapshot, identities: settledIdentities(p.identities, results), counts: countsOf(len(p.types), results),
-	}
+	how := &ending{snapshot: snapshot, identities: settledIdentities(p.identities, results)}
 	how.state, how.causes = endingOf(course{
 		results:              results,
 		userFailed:           how.identities[1].GetFailure() != nil,

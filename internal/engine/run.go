@@ -137,13 +137,13 @@ func (r *run) fail(err error) {
 
 // unrecorded says what follows from an error of recording how a sync ends.
 func (r *run) unrecorded(how *ending, err error) error {
-	switch {
-	case r.owned.Err() != nil, errors.Is(err, errLost):
+	if r.owned.Err() != nil || errors.Is(err, errLost) {
 		r.logger.Warn("another worker has the sync, or may have it; nothing more is stored of this attempt",
 			"attempt", r.attemptNumber, "worker", r.log.Sync().GetWorker())
-		return nil
-	case err != nil && how != nil:
-		return &unended{sync: r.name, ending: how, err: err}
+		err = nil
+	}
+	if err != nil && how != nil {
+		err = &unended{sync: r.name, ending: how, err: err}
 	}
 	return err
 }
@@ -271,7 +271,7 @@ func (r *run) commit() error {
 	snapshot, err := r.staging.Commit(ctx, port.CommitInfo{
 		Sync:    r.name,
 		State:   state,
-		Counts:  r.counts(),
+		Counts:  r.log.Sync().GetCounts(),
 		Results: r.sortedResults(),
 		Time:    time.Now(),
 		DryRun:  r.spec.GetDryRun(),

@@ -151,6 +151,28 @@ func TestRetry(t *testing.T) {
 	})
 }
 
+// TestRetryAfterTakeover: of a type that was announced twice the later result counts.
+func TestRetryAfterTakeover(t *testing.T) {
+	const sp = understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL
+	s := newStage(t)
+	log := s.start(nil)
+	s.append(log, eventStarted("entra/sp-1", "entra/sp-2"),
+		eventResult("entra/sp-1", sp, understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED, 0),
+		eventResult("entra/sp-2", sp, understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED, 0),
+		eventResult("entra/sp-1", sp, understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED, 0),
+		eventResult("entra/sp-2", sp, understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED, 0))
+	final := log.Sync()
+	final.State, final.EndTime = understudyv1.SyncState_SYNC_STATE_PARTIALLY_SUCCEEDED, timestamppb.Now()
+	s.append(log, &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{Sync: final}}})
+	retried, err := s.engine.Retry(t.Context(), engine.RetryRequest{Sync: final.GetName()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"entra/sp-1"}, retried.GetSpec().GetConfigurationTypes()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestRetryOfFailedSync: a sync that committed nothing left everything.
 func TestRetryOfFailedSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

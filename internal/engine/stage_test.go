@@ -35,7 +35,10 @@ type stage struct {
 
 // newStage makes an engine of a tenant with two types for the service principal
 // (entra/sp-1, entra/sp-2) and two for the user (print/user-1, print/user-2).
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T) *stage { return newStageOf(t, func(*engine.Config) {}) }
+
+// newStageOf is newStage with another configuration.
+func newStageOf(t *testing.T, change func(*engine.Config)) *stage {
 	t.Helper()
 	s := &stage{
 		t:      t,
@@ -56,7 +59,7 @@ func newStage(t *testing.T) *stage {
 		Vault:              s.vault,
 	}
 	s.tenants = &fakeTenants{tenant: s.tenant}
-	e, err := engine.New(engine.Config{
+	config := engine.Config{
 		Tenants: s.tenants,
 		Catalog: &fakeCatalog{[]*catalog.Type{
 			{ID: "entra/sp-1", ServicePrincipal: []string{"A.Read.All"}, User: []string{"A.Read.All"}},
@@ -67,7 +70,9 @@ func newStage(t *testing.T) *stage {
 		Syncs:              s.syncs,
 		MaxConcurrentSyncs: 1,
 		MaxQueuedSyncs:     2,
-	})
+	}
+	change(&config)
+	e, err := engine.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +157,13 @@ func (s *stage) checkCommitting(log *fakeLog) {
 		if (event.GetSnapshotCommitted() != nil) && !committing {
 			s.t.Error("it committed without saying so")
 		}
-		committing = event.GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_COMMITTING
+		committing = commits(event)
 	}
+}
+
+// commits says whether an event tells that a commit begins.
+func commits(event *understudyv1.SyncEvent) bool {
+	return event.GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_COMMITTING
 }
 
 // summary says each event in a line, results in the order of their types.

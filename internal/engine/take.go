@@ -20,14 +20,17 @@ const maxAttempts = 5
 
 // take takes a sync, unless another worker did or it ended, and carries it out. An
 // error that is not [*unended] says that nothing was taken.
-func (e *Engine) take(ctx context.Context, name string, since time.Time) error {
-	log, err := e.syncs.Open(ctx, name)
+func (e *Engine) take(ctx context.Context, seen sight, since time.Time) error {
+	log, err := e.syncs.Open(ctx, seen.sync)
+	if err == nil && log.Sync().GetAttempt() != seen.attempt {
+		err = &port.FencedError{Sync: seen.sync} // it was taken since it was seen
+	}
 	if err == nil {
 		err = e.takeFrom(ctx, log, since)
 	}
 	fenced, gone, refused := (*port.FencedError)(nil), (*port.NotFoundError)(nil), (*port.SyncStateError)(nil)
 	if errors.As(err, &fenced) || errors.As(err, &gone) || errors.As(err, &refused) {
-		e.logger.Debug("somebody else has a sync, or ended it", "sync", name)
+		e.logger.Debug("somebody else has a sync, or ended it", "sync", seen.sync)
 		return nil
 	}
 	return err
@@ -44,6 +47,13 @@ func (e *Engine) takeFrom(ctx context.Context, log port.Log, since time.Time) er
 	tenant, plan, status := e.prepare(s)
 	if until := since.Add(strangerPatience); status != nil && len(e.syncs.Alive()) > 1 && time.Now().Before(until) {
 		return &leftError{until}
+	}
+	crowded, err := e.crowded(ctx)
+	if err != nil {
+		return err
+	}
+	if crowded {
+		return &leftError{time.Now().Add(preferenceStep)}
 	}
 	logger := e.logger.With("sync", s.GetName())
 	if s.GetState() != understudyv1.SyncState_SYNC_STATE_PENDING {

@@ -146,7 +146,9 @@ func (c *Cluster) connect(ctx context.Context, worker string, logger *slog.Logge
 			return conn, nil
 		}
 		// Only what time can heal is waited for.
-		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) && !errors.As(err, new(*net.OpError)) {
+		dial := (*net.OpError)(nil)
+		unreachable := errors.As(err, &dial) && dial.Op == "dial"
+		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) && !unreachable {
 			return nil, fmt.Errorf("connecting to the journal's cluster (%s): %w", strings.Join(c.Servers, ", "), err)
 		}
 		select {
@@ -234,11 +236,18 @@ func (c *Cluster) checkSync(conn *nats.Conn, logger *slog.Logger) {
 	}
 }
 
+// The engine's codes for replicas that there cannot be: it is one server alone, or too
+// few are there, perhaps only yet.
+const (
+	notClustered jetstream.ErrorCode = 10074
+	noPeers      jetstream.ErrorCode = 10005
+)
+
 // streamError says what to do when a stream cannot be made.
 func streamError(what string, replicas int, err error) error {
 	if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
 		switch api.ErrorCode {
-		case 10074, 10005:
+		case notClustered, noPeers:
 			return fmt.Errorf("opening %s on %d servers: the cluster has too few that can store (set its replicas to fewer, or add servers): %w", what, replicas, err)
 		}
 	}

@@ -8,5 +8,6 @@ import (
 )
 
 func TestJournalConforms(t *testing.T) {
+	t.Parallel()
 	porttest.Syncs(t, func(t *testing.T) port.Syncs { return open(t, t.TempDir()) })
 }

@@ -2,6 +2,16 @@ package journal
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/port"
@@ -24,7 +34,7 @@ func (j *Journal) LoseAnswer(ctx context.Context, name string, log port.Log, eve
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.mu.Lock()
-	p := &pending{id: "lost"}
+	p := &pending{id: "lost", left: len(events)}
 	for i, event := range events {
 		event.Sequence = int64(len(l.events) + i + 1)
 	}
@@ -40,3 +50,87 @@ func (j *Journal) LoseAnswer(ctx context.Context, name string, log port.Log, eve
 
 // Silence cuts the connection of this process for good, and tells nobody.
 func (j *Journal) Silence() { j.conn.Close() }
+
+// Replays is how many logs of finished syncs are in memory.
+func (j *Journal) Replays() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.replays)
+}
+
+// Stored is how many events of a sync are stored, or -1.
+func (j *Journal) Stored(ctx context.Context, name string) int {
+	n, err := j.store.count(ctx, j.store.events, j.names.event(key(name)))
+	if err != nil {
+		return -1
+	}
+	return int(n)
+}
+
+// Fill stores finished syncs in a directory that no journal has open, quickly: what it
+// writes is not safe from a power cut.
+func Fill(ctx context.Context, directory string, syncs int) error {
+	s, err := server.NewServer(&server.Options{
+		ServerName: "understudy", DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: directory,
+	})
+	if err != nil {
+		return err
+	}
+	s.Start()
+	defer func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}()
+	if !s.ReadyForConnections(startTimeout) {
+		return errors.New("the engine was not ready in time")
+	}
+	conn, err := nats.Connect("", nats.InProcessServer(s))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	config, err := Config{}.complete()
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, conn, embeddedNames, 1, config, embeddedPatience, func() error { return nil })
+	if err != nil {
+		return err
+	}
+	for i := range syncs {
+		id := strings.ToLower(ulid.MustNew(ulid.Timestamp(time.Now())-uint64(syncs-i), nil).String())
+		sync := &understudyv1.Sync{
+			Name:  fmt.Sprintf("tenants/t%d/syncs/%s", i%300, id),
+			State: understudyv1.SyncState_SYNC_STATE_SUCCEEDED, EndTime: timestamppb.Now(), LastSequence: 1,
+		}
+		record, err := proto.Marshal(sync)
+		if err != nil {
+			return err
+		}
+		message := nats.NewMsg(embeddedNames.record(key(sync.GetName())))
+		message.Data = record
+		message.Header.Set(headerFinished, "true")
+		message.Header.Set(headerRequest, id)
+		if _, err := store.js.PublishMsgAsync(message); err != nil {
+			return err
+		}
+		event, err := proto.Marshal(&understudyv1.SyncEvent{
+			Sequence: 1, Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{Sync: sync}},
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := store.js.PublishAsync(embeddedNames.event(key(sync.GetName())), event); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-store.js.PublishAsyncComplete():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// StoresBatches says whether a version of the server is new enough.
+var StoresBatches = storesBatches

@@ -1,13 +1,17 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"understudy.internal/internal/port"
 )
 
 const (
@@ -27,10 +31,31 @@ type follower struct {
 	journal *Journal
 	what    string
 	stream  jetstream.Stream
-	subject string
 	// position is the stream's sequence of the last message that was taken in.
 	position atomic.Uint64
 	take     func(context.Context, jetstream.Msg) error
+
+	mu sync.Mutex
+	// again ends what runs, which then begins anew.
+	again context.CancelFunc
+	// checked is the position at the last check, and last the end of the stream then;
+	// begun is the end for which it was begun anew.
+	checked, last, begun uint64
+}
+
+// check begins anew, at another node, when nothing came since the last check though
+// there is more: the node that answers may not hear of it. end is the end of the
+// stream by its leader.
+func (f *follower) check(end uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	position := f.position.Load()
+	// Once for each end: there can be something there that was removed.
+	if position < f.last && position == f.checked && f.begun != f.last && f.again != nil {
+		f.begun = f.last
+		f.again()
+	}
+	f.checked, f.last = position, end
 }
 
 // run follows until the context is done.
@@ -54,9 +79,16 @@ func (f *follower) run(ctx context.Context) {
 }
 
 func (f *follower) follow(ctx context.Context) error {
-	consumer, err := f.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{f.subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq: f.position.Load() + 1, InactiveThreshold: time.Minute, MaxResetAttempts: 1,
+	ctx, again := context.WithCancel(ctx)
+	defer again()
+	f.mu.Lock()
+	f.again = again
+	f.mu.Unlock()
+	// Not an ordered consumer of the library: that one begins anew by itself, and
+	// cannot be ended while it does.
+	consumer, err := f.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.position.Load() + 1,
+		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
 		return err
@@ -67,7 +99,7 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Stop)()
-	for {
+	for want := uint64(1); ; want++ {
 		message, err := messages.Next()
 		if err != nil {
 			return err
@@ -75,6 +107,9 @@ func (f *follower) follow(ctx context.Context) error {
 		meta, err := message.Metadata()
 		if err != nil {
 			return err
+		}
+		if meta.Sequence.Consumer != want {
+			return fmt.Errorf("message %d was lost on its way", want)
 		}
 		if err := f.take(ctx, message); err != nil {
 			return fmt.Errorf("message %d: %w", meta.Sequence.Stream, err)
@@ -129,7 +164,7 @@ func (j *Journal) adoptRecord(record *kept) *live {
 	if known := j.index.byName[e.name]; known != nil {
 		// It is over, by its record; its log is here until its last event is.
 		known.finished = known.finished || e.finished
-		l := j.live[e.name]
+		l := cmp.Or(j.live[e.name], j.ended[e.name])
 		j.mu.Unlock()
 		return l
 	}
@@ -145,14 +180,17 @@ func (j *Journal) adoptRecord(record *kept) *live {
 	return l
 }
 
-// find returns the live log of a sync, or nil when it is finished. One that this
+// find returns the live log of a sync, or nil when it is finished and not just now. One that this
 // process has not heard of is looked for.
 func (j *Journal) find(ctx context.Context, name string) (*live, error) {
 	j.mu.Lock()
-	l, known := j.live[name], j.index.byName[name] != nil
+	l, known := cmp.Or(j.live[name], j.ended[name]), j.index.byName[name] != nil
 	j.mu.Unlock()
 	if l != nil || known {
 		return l, nil
+	}
+	if strings.ContainsAny(name, "*>. ") || strings.Count(name, "/") != 3 {
+		return nil, &port.NotFoundError{Resource: name} // it would name many, or none
 	}
 	record, err := j.store.record(ctx, name)
 	if err != nil {
@@ -166,7 +204,7 @@ func (j *Journal) find(ctx context.Context, name string) (*live, error) {
 // is known here.
 func (j *Journal) findFresh(ctx context.Context, name string) (*live, error) {
 	l, err := j.find(ctx, name)
-	if err != nil || l == nil || !j.clustered() {
+	if err != nil || l == nil || !j.clustered() || l.over() {
 		return l, err
 	}
 	looking, cancel := context.WithTimeout(ctx, freshTimeout)

@@ -10,6 +10,7 @@ import (
 // TestTenantIsFreeWhenFinishedIsSeen was found by the demo: a client that retried at
 // once after `finished` was told that the sync was running.
 func TestTenantIsFreeWhenFinishedIsSeen(t *testing.T) {
+	t.Parallel()
 	j := open(t, t.TempDir())
 	sync := create(t, j, "tenants/contoso")
 	type answer struct {

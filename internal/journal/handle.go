@@ -70,7 +70,7 @@ func (h *handle) Append(ctx context.Context, events ...*understudyv1.SyncEvent) 
 		for i, event := range events {
 			clones[i] = proto.CloneOf(event)
 		}
-		err = l.put(ctx, &pending{id: nuid.Next(), handle: h}, expected, clones)
+		err = l.put(ctx, &pending{id: nuid.Next(), handle: h, left: len(events)}, expected, clones)
 		if errors.Is(err, errFenced) {
 			continue // others were first: look whether it may follow them
 		}

@@ -23,8 +23,8 @@ const (
 // reached the cluster for the lease time is cut off: other processes take over what
 // it runs, and it must stop that.
 func (j *Journal) Healthy() error {
-	if j.embedded != nil && !j.embedded.server.JetStreamEnabled() {
-		return &port.StorageError{Err: errors.New("the journal's engine has stopped storing")}
+	if err := j.ready(); err != nil {
+		return err
 	}
 	if j.members.cut() {
 		return &port.StorageError{Err: fmt.Errorf("the journal's cluster has not answered for %s", j.members.lease)}
@@ -32,6 +32,14 @@ func (j *Journal) Healthy() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return cmp.Or(j.sick[j.names.syncs], j.sick[j.names.events])
+}
+
+// ready says whether the embedded engine has stopped, and does not answer.
+func (j *Journal) ready() error {
+	if j.embedded != nil && !j.embedded.server.JetStreamEnabled() {
+		return &port.StorageError{Err: errors.New("the journal's engine has stopped storing")}
+	}
+	return nil
 }
 
 // stored notes whether a stream stored what it was given: one of them may not though

@@ -102,6 +102,7 @@ func (x *index) forget(before time.Time) {
 	for tenant, entries := range x.byTenant {
 		if entries = slices.DeleteFunc(entries, drop); len(entries) == 0 {
 			delete(x.byTenant, tenant)
+			delete(x.last, tenant)
 		} else {
 			x.byTenant[tenant] = entries
 		}

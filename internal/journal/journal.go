@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
@@ -98,8 +99,15 @@ type Journal struct {
 	index *index
 	// live has the logs of the syncs that are not finished.
 	live map[string]*live
+	// ended has the logs of those that finished just now: callers that have seen the
+	// end through this process ask for it, and the leader may not have it yet.
+	ended map[string]*live
 	// creating are tenants that a Create works on.
 	creating map[string]chan struct{}
+	// replays are the logs of finished syncs that somebody watches; replaying are
+	// those that are being read.
+	replays   map[string]weak.Pointer[live]
+	replaying map[string]chan struct{}
 	// prompts are the open prompts of this process, by sync.
 	prompts map[string]*understudyv1.SyncEvent
 	// sick says, by stream, why it did not store last.
@@ -122,7 +130,8 @@ func Open(ctx context.Context, config Config) (_ *Journal, err error) {
 	}
 	j := &Journal{
 		config: config, logger: config.Logger, worker: config.Replica + "/" + strings.ToLower(nuid.Next()),
-		index: newIndex(), live: map[string]*live{}, creating: map[string]chan struct{}{},
+		index: newIndex(), live: map[string]*live{}, ended: map[string]*live{}, creating: map[string]chan struct{}{},
+		replays: map[string]weak.Pointer[live]{}, replaying: map[string]chan struct{}{},
 		prompts: map[string]*understudyv1.SyncEvent{}, sick: map[string]error{},
 		closing: make(chan struct{}), changed: make(chan struct{}), names: embeddedNames,
 	}
@@ -142,14 +151,14 @@ func Open(ctx context.Context, config Config) (_ *Journal, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.store, err = openStore(ctx, j.conn, j.names, replicas, config, patience); err != nil {
+	if j.store, err = openStore(ctx, j.conn, j.names, replicas, config, patience, j.ready); err != nil {
 		return nil, err
 	}
 	syncs := &follower{
-		journal: j, what: j.names.syncs, stream: j.store.syncs, subject: j.names.record(">"), take: j.followRecord,
+		journal: j, what: j.names.syncs, stream: j.store.syncs, take: j.followRecord,
 	}
 	events := &follower{
-		journal: j, what: j.names.events, stream: j.store.events, subject: j.names.event(">"), take: j.followEvent,
+		journal: j, what: j.names.events, stream: j.store.events, take: j.followEvent,
 	}
 	if err := j.load(ctx, syncs, events); err != nil {
 		return nil, fmt.Errorf("reading the journal: %w", err)
@@ -166,7 +175,7 @@ func Open(ctx context.Context, config Config) (_ *Journal, err error) {
 	if err := j.listen(); err != nil {
 		return nil, err
 	}
-	j.work.Go(func() { j.members.beat(background) })
+	j.work.Go(func() { j.members.beat(background, syncs, events) })
 	j.work.Go(func() { j.members.watch(background) })
 	j.work.Go(func() { j.repeatPrompts(background) })
 	return j, nil

@@ -94,6 +94,7 @@ func drain(t testing.TB, j *journal.Journal, name string, after int64) []*unders
 }
 
 func TestLifeAcrossRestart(t *testing.T) {
+	t.Parallel()
 	directory := t.TempDir()
 	j := open(t, directory)
 	sync := create(t, j, "tenants/contoso")
@@ -144,6 +145,7 @@ func list(t testing.TB, j *journal.Journal) []*understudyv1.Sync {
 }
 
 func TestOneSyncPerTenant(t *testing.T) {
+	t.Parallel()
 	j := open(t, t.TempDir())
 	var (
 		group   sync.WaitGroup

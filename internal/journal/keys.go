@@ -48,7 +48,7 @@ func (s *Store) Save(key string, value []byte) error {
 		return fmt.Errorf("a value of %d bytes cannot be kept: %d are the most", len(value), limit)
 	}
 	ctx := context.Background()
-	err := patiently(ctx, j.store.patience, func(ctx context.Context) error {
+	err := j.store.patiently(ctx, j.store.patience, func(ctx context.Context) error {
 		_, err := j.store.js.Publish(ctx, s.subject(key), value)
 		return err
 	})
@@ -58,7 +58,7 @@ func (s *Store) Save(key string, value []byte) error {
 // Delete removes the value of a key, if there is one.
 func (s *Store) Delete(key string) error {
 	ctx := context.Background()
-	err := patiently(ctx, s.journal.store.patience, func(ctx context.Context) error {
+	err := s.journal.store.patiently(ctx, s.journal.store.patience, func(ctx context.Context) error {
 		return s.journal.store.keys.Purge(ctx, jetstream.WithPurgeSubject(s.subject(key)))
 	})
 	return storageError(ctx, err)

@@ -24,6 +24,7 @@ func TestKilledNode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it kills servers")
 	}
+	t.Parallel()
 	c := journaltest.New(t)
 	all := []*journal.Journal{c.Open(t, c.Config("kill", "a")), c.Open(t, c.Config("kill", "b")), c.Open(t, c.Config("kill", "c"))}
 	stop := make(chan struct{})
@@ -130,6 +131,7 @@ func TestKilledNode(t *testing.T) {
 // TestStorageRestartsUnderFollowers: the followers of an embedded engine go on when
 // its storage was opened anew, without gap or duplicate.
 func TestStorageRestartsUnderFollowers(t *testing.T) {
+	t.Parallel()
 	j := open(t, t.TempDir())
 	name := create(t, j, "tenants/contoso").GetName()
 	watcher, err := j.Watch(t.Context(), name, 0)

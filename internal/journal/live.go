@@ -2,11 +2,13 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -35,6 +37,8 @@ type live struct {
 	fold *Fold
 	// events are all events, the first with sequence 1.
 	events []*understudyv1.SyncEvent
+	// trimmed is how many of them are no longer kept; of a finished sync only.
+	trimmed int64
 	// streamSequence is the stream's sequence of the last of them.
 	streamSequence uint64
 	// pending is the append that was begun last.
@@ -59,6 +63,8 @@ type stored struct {
 type pending struct {
 	id     string
 	handle *handle
+	// left is how many of its events have not been seen in the log.
+	left int
 	// settled says that it is known to be stored, or never will be.
 	settled, stored bool
 }
@@ -128,8 +134,10 @@ func (l *live) addLocked(s stored) {
 	l.streamSequence = s.sequence
 	l.events = append(l.events, s.event)
 	l.fold.Add(s.event)
-	if p := l.pending; p != nil && p.id != "" && p.id == s.id {
-		p.settled, p.stored = true, true
+	if p := l.pending; p != nil && p.id == s.id {
+		p.left--
+		p.stored = p.left == 0
+		p.settled = p.settled || p.stored
 		if p.handle.seen == s.event.GetSequence()-1 {
 			p.handle.seen++
 		}
@@ -156,6 +164,31 @@ func (l *live) catchUp(ctx context.Context) error {
 		}
 		if !l.adopt(*next) {
 			return fmt.Errorf("the log of %s has a gap before its event %d", l.name, next.event.GetSequence())
+		}
+	}
+}
+
+// await waits for what another process may have stored, for some time: the node that
+// told it can be ahead of the leader, which is asked. is is called with mu.
+func (l *live) await(ctx context.Context, limit time.Duration, is func() bool) {
+	if !l.journal.clustered() {
+		limit = 0 // nobody else stores
+	}
+	waiting, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for pause := shortestPause / 10; ; pause *= 2 {
+		_ = l.catchUp(waiting) // what cannot be found out is as it was
+		l.mu.Lock()
+		done, changed := is(), l.changed
+		l.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-time.After(pause):
+		case <-waiting.Done():
+			return
 		}
 	}
 }
@@ -188,20 +221,19 @@ func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*u
 	l.mu.Lock()
 	l.pending = p
 	l.mu.Unlock()
-	s := l.journal.store
+	s, last := l.journal.store, expected
 	begin, pause := time.Now(), shortestPause
 	for {
 		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
-		last, err := s.append(attempt, l.name, p.id, expected, events)
+		stored, err := s.append(attempt, l.name, p.id, last, events)
 		cancel()
 		if err == nil {
-			all := make([]stored, len(events))
-			for i, event := range events {
-				all[i] = stored{event, last - uint64(len(events)-1-i), p.id}
-			}
-			l.adopt(all...)
+			l.adopt(storedAs(events, stored, p.id)...)
 			l.journal.stored(l.journal.names.events, nil)
 			return nil
+		}
+		if errors.Is(err, nats.ErrMaxPayload) {
+			return fmt.Errorf("storing an event: it is too large for the engine: %w", err)
 		}
 		failure := err
 		lookErr := l.catchUp(ctx)
@@ -222,6 +254,12 @@ func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*u
 			l.journal.stored(l.journal.names.events, err)
 			return err
 		}
+		if errors.Is(err, errFenced) {
+			// Nobody was first: the event before may be older than what is kept.
+			if event, lookErr := s.lastEvent(ctx, l.name); lookErr == nil && event == nil {
+				last = 0
+			}
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -229,6 +267,15 @@ func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*u
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+// storedAs are events that were stored together, the last with a stream sequence.
+func storedAs(events []*understudyv1.SyncEvent, last uint64, id string) []stored {
+	all := make([]stored, len(events))
+	for i, event := range events {
+		all[i] = stored{event, last - uint64(len(events)-1-i), id}
+	}
+	return all
 }
 
 // wake tells the watchers that there is something new. The caller holds mu.
@@ -279,6 +326,14 @@ func (l *live) state() *understudyv1.Sync {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return proto.CloneOf(l.fold.Sync())
+}
+
+// standing returns where the sync stands.
+func (l *live) standing() port.Standing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.fold.Sync()
+	return port.Standing{Sync: l.name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()}
 }
 
 // over says whether the sync is finished.

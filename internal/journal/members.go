@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -156,16 +157,22 @@ func (m *members) leave() {
 }
 
 // beat says that this process is there until the context is done, and finds out
-// whether it reaches the engine.
-func (m *members) beat(ctx context.Context) {
+// whether it reaches the engine, and whether the followers do.
+func (m *members) beat(ctx context.Context, followers ...*follower) {
 	ticker := time.NewTicker(m.lease / 3)
 	defer ticker.Stop()
 	for {
 		m.say(false)
 		asked := time.Now()
 		question, cancel := context.WithTimeout(ctx, m.lease/3)
-		// Its leader answers that, so that a node which is cut off itself does not.
-		_, err := m.journal.store.events.Info(question)
+		var err error
+		for _, f := range followers {
+			// The leaders answer that, so that a node which is cut off itself does not.
+			info, infoErr := f.stream.Info(question)
+			if err = errors.Join(err, infoErr); infoErr == nil {
+				f.check(info.State.LastSeq)
+			}
+		}
 		cancel()
 		if err == nil {
 			m.reach(asked)

@@ -26,6 +26,7 @@ func leased(t *testing.T, c *journaltest.Cluster, prefix string, lease time.Dura
 
 // TestAlive: workers come, leave, and fall silent.
 func TestAlive(t *testing.T) {
+	t.Parallel()
 	c, prefix := onCluster(t)
 	const lease = 2 * time.Second
 	three := leased(t, c, prefix, lease, "a", "b", "c")
@@ -81,6 +82,7 @@ func TestAlive(t *testing.T) {
 // TestLeaseAtTheStart: who is named by a sync that is not finished has a lease of its
 // own from the start of this process on.
 func TestLeaseAtTheStart(t *testing.T) {
+	t.Parallel()
 	c, prefix := onCluster(t)
 	const lease = time.Second
 	a := leased(t, c, prefix, lease, "a")[0]
@@ -100,6 +102,7 @@ func TestLeaseAtTheStart(t *testing.T) {
 // TestAliveAlone: with the directory to itself a process knows that every other worker
 // is dead.
 func TestAliveAlone(t *testing.T) {
+	t.Parallel()
 	directory := t.TempDir()
 	j := open(t, directory)
 	before := j.Worker()

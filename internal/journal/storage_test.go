@@ -32,6 +32,7 @@ func dense(t *testing.T, j *journal.Journal, name string) []*understudyv1.SyncEv
 // TestStorageStopsAndReturns: what cannot be stored is refused, health says so, and
 // afterwards everything goes on, in the same process.
 func TestStorageStopsAndReturns(t *testing.T) {
+	t.Parallel()
 	directory := t.TempDir()
 	j := open(t, directory)
 	sync := create(t, j, "tenants/contoso")
@@ -89,6 +90,7 @@ func TestStorageStopsAndReturns(t *testing.T) {
 
 // TestFullStorage: as on a full disk.
 func TestFullStorage(t *testing.T) {
+	t.Parallel()
 	j, err := journal.Open(t.Context(), journal.Config{Directory: t.TempDir(), MaxBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +119,7 @@ func TestFullStorage(t *testing.T) {
 // TestUnansweredEvents: events that were stored though nobody answered are in the
 // log, once, before the next ones.
 func TestUnansweredEvents(t *testing.T) {
+	t.Parallel()
 	for name, batch := range map[string][]*understudyv1.SyncEvent{
 		"one": {result(1)}, "a batch": {result(1), result(2), result(3)},
 	} {
@@ -219,6 +222,7 @@ func TestOpenFindsOut(t *testing.T) {
 // TestAnotherWriterInTheStream: what this process has not heard of yet is found when
 // it appends.
 func TestAnotherWriterInTheStream(t *testing.T) {
+	t.Parallel()
 	cancelling := porttest.State(understudyv1.SyncState_SYNC_STATE_CANCELLING, "")
 	for name, test := range map[string]struct {
 		foreign, mine *understudyv1.SyncEvent

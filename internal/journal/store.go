@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,7 +15,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
-	"understudy.internal/internal/port"
 )
 
 // The headers of a record and of an event.
@@ -47,14 +45,16 @@ type store struct {
 	syncs, events, keys jetstream.Stream
 	// patience is how long it is tried to store something.
 	patience time.Duration
+	// ready says why there is no use in asking the engine now, which would not answer.
+	ready func() error
 }
 
 // embeddedPatience is how long the embedded engine is waited for.
-const embeddedPatience = 2 * time.Second
+const embeddedPatience = time.Second
 
 // openStore opens the streams. They do not allow direct reading: it would be
 // answered by any node, also one that lags behind; the leader does not.
-func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, config Config, patience time.Duration) (*store, error) {
+func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, config Config, patience time.Duration, ready func() error) (*store, error) {
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal: %w", err)
@@ -64,7 +64,7 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 			return nil, err
 		}
 	}
-	s := &store{conn: conn, js: js, names: n, patience: patience}
+	s := &store{conn: conn, js: js, names: n, patience: patience, ready: ready}
 	for _, stream := range []struct {
 		what   string
 		opened *jetstream.Stream
@@ -81,11 +81,21 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 		}},
 	} {
 		stream.config.Storage, stream.config.Replicas = jetstream.FileStorage, replicas
-		err := patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
-			opened, err := js.CreateOrUpdateStream(ctx, stream.config)
-			*stream.opened = opened
-			return err
-		})
+		var err error
+		for range 4 {
+			err = s.patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
+				opened, err := js.CreateOrUpdateStream(ctx, stream.config)
+				*stream.opened = opened
+				return err
+			})
+			if api := (*jetstream.APIError)(nil); !errors.As(err, &api) || api.ErrorCode != noPeers {
+				break
+			}
+			select {
+			case <-time.After(time.Second): // the others may be about to start
+			case <-ctx.Done():
+			}
+		}
 		if err != nil {
 			return nil, streamError(stream.what, replicas, err)
 		}
@@ -95,12 +105,15 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 
 // patiently tries something until it is answered, for as long as is useful: a
 // cluster that loses a node is without a leader for some seconds.
-func patiently(ctx context.Context, patience time.Duration, try func(context.Context) error) error {
+func (s *store) patiently(ctx context.Context, patience time.Duration, try func(context.Context) error) error {
 	begin, pause := time.Now(), shortestPause
 	for {
-		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := try(attempt)
-		cancel()
+		err := s.ready()
+		if err == nil {
+			attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+			err = try(attempt)
+			cancel()
+		}
 		switch {
 		case err == nil || answered(err):
 			return err
@@ -122,37 +135,8 @@ func patiently(ctx context.Context, patience time.Duration, try func(context.Con
 // does not change; a server that is not ready is none.
 func answered(err error) bool {
 	api := (*jetstream.APIError)(nil)
-	return errors.Is(err, errFenced) || errors.Is(err, jetstream.ErrMsgNotFound) || (errors.As(err, &api) && api.Code < 500)
-}
-
-// fence is what has to be last in a stream for something to be stored.
-type fence struct {
-	subject  string
-	sequence uint64
-}
-
-// putRecord stores the record of a sync in place of the one before, once, and
-// returns its sequence. It returns errFenced when something else than the fence says
-// was last.
-func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync, finished bool, last fence) (uint64, error) {
-	data, err := proto.Marshal(sync)
-	if err != nil {
-		return 0, fmt.Errorf("encoding a sync: %w", err)
-	}
-	message := nats.NewMsg(s.names.record(key(e.name)))
-	message.Data = data
-	message.Header.Set(headerFinished, strconv.FormatBool(finished))
-	if e.requestID != "" {
-		message.Header.Set(headerRequest, e.requestID)
-		message.Header.Set(headerDigest, e.digest)
-	}
-	message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last.sequence, 10))
-	message.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, last.subject)
-	reply, err := s.conn.RequestMsgWithContext(ctx, message)
-	if err != nil {
-		return 0, err
-	}
-	return acknowledged(reply.Data)
+	return errors.Is(err, errFenced) || errors.Is(err, jetstream.ErrMsgNotFound) ||
+		(errors.As(err, &api) && (api.ErrorCode == notClustered || api.Code < 500))
 }
 
 // probe stores a message of a page in a stream and removes it again: whether it can
@@ -167,68 +151,11 @@ func (s *store) probe(ctx context.Context, stream jetstream.Stream, subject stri
 	return nil
 }
 
-// kept is a record as it lies in the stream.
-type kept struct {
-	entry *entry
-	// sync is nil when only the headers were read.
-	sync     *understudyv1.Sync
-	sequence uint64
-}
-
-// record returns the record of a sync, or a [*port.NotFoundError].
-func (s *store) record(ctx context.Context, name string) (*kept, error) {
-	record, err := s.getRecord(ctx, 0, s.names.record(key(name)))
-	if err == nil && record == nil {
-		err = &port.NotFoundError{Resource: name}
-	}
-	return record, err
-}
-
-// lastRecord returns the record of a tenant that was stored last, or nil.
-func (s *store) lastRecord(ctx context.Context, tenant string) (*kept, error) {
-	return s.getRecord(ctx, 0, s.names.record(tenantKey(tenant)))
-}
-
-// nextRecord returns the first record of a tenant behind a sequence, or nil.
-func (s *store) nextRecord(ctx context.Context, tenant string, after uint64) (*kept, error) {
-	return s.getRecord(ctx, after+1, s.names.record(tenantKey(tenant)))
-}
-
-// getRecord reads a record from the stream's leader: the first from a sequence on, or
-// the last when it is 0; nil when there is none.
-func (s *store) getRecord(ctx context.Context, from uint64, subject string) (*kept, error) {
-	message, err := s.get(ctx, s.syncs, from, subject)
-	if err != nil || message == nil {
-		return nil, err
-	}
-	return s.decodeRecord(message.Subject, message.Header, message.Data, message.Sequence)
-}
-
-// decodeRecord reads a record; of its headers only when there is no data.
-func (s *store) decodeRecord(subject string, header nats.Header, data []byte, sequence uint64) (*kept, error) {
-	name := nameOf(strings.TrimPrefix(subject, s.names.record("")))
-	record := &kept{sequence: sequence, entry: &entry{
-		name:      name,
-		tenant:    tenantOf(name),
-		finished:  header.Get(headerFinished) == "true",
-		requestID: header.Get(headerRequest),
-		digest:    header.Get(headerDigest),
-	}}
-	if data == nil {
-		return record, nil
-	}
-	record.sync = &understudyv1.Sync{}
-	if err := proto.Unmarshal(data, record.sync); err != nil {
-		return nil, fmt.Errorf("decoding the record of %s: %w", name, err)
-	}
-	return record, nil
-}
-
 // get reads a message from a stream's leader: the first of a subject from a sequence
 // on, or its last when that is 0; nil when there is none.
 func (s *store) get(ctx context.Context, stream jetstream.Stream, from uint64, subject string) (*jetstream.RawStreamMsg, error) {
 	var message *jetstream.RawStreamMsg
-	err := patiently(ctx, s.patience, func(ctx context.Context) (err error) {
+	err := s.patiently(ctx, s.patience, func(ctx context.Context) (err error) {
 		if from == 0 {
 			message, err = stream.GetLastMsgForSubject(ctx, subject)
 		} else {
@@ -240,34 +167,6 @@ func (s *store) get(ctx context.Context, stream jetstream.Stream, from uint64, s
 		return nil, nil
 	}
 	return message, storageError(ctx, err)
-}
-
-// records yields what the headers say of every sync, oldest first.
-func (s *store) records(ctx context.Context) iter.Seq2[*kept, error] {
-	return func(yield func(*kept, error) bool) {
-		for message, err := range s.scan(ctx, s.syncs, s.names.record(">"), true) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if message.Subject() == s.names.record(probe) {
-				continue // left by a process that was killed while it probed
-			}
-			record, err := s.recordOf(message, nil)
-			if !yield(record, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// recordOf reads a record that a consumer brought.
-func (s *store) recordOf(message jetstream.Msg, data []byte) (*kept, error) {
-	meta, err := message.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("reading where a record lies: %w", err)
-	}
-	return s.decodeRecord(message.Subject(), message.Headers(), data, meta.Sequence.Stream)
 }
 
 // lastEvent returns the last event of a sync, or nil.
@@ -303,72 +202,6 @@ func storedEvent(message jetstream.Msg) (stored, error) {
 	}
 	event, err := decodeEvent(message.Data())
 	return stored{event, meta.Sequence.Stream, message.Headers().Get(headerAppend)}, err
-}
-
-// scan yields the messages that a subject has now, in order.
-func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject string, headersOnly bool) iter.Seq2[jetstream.Msg, error] {
-	return func(yield func(jetstream.Msg, error) bool) {
-		left, err := s.count(ctx, stream, subject)
-		if err != nil || left == 0 {
-			if err != nil {
-				yield(nil, err)
-			}
-			return
-		}
-		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-			FilterSubjects: []string{subject}, HeadersOnly: headersOnly, InactiveThreshold: 30 * time.Second,
-		})
-		if err != nil {
-			yield(nil, storageError(ctx, err))
-			return
-		}
-		read := uint64(0)
-		for left > 0 {
-			batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(publishTimeout))
-			if err != nil {
-				yield(nil, storageError(ctx, err))
-				return
-			}
-			got := uint64(0)
-			for message := range batch.Messages() {
-				got++
-				read++
-				if !yield(message, nil) {
-					return
-				}
-				meta, err := message.Metadata()
-				if err != nil || meta.NumPending > 0 || got == left {
-					continue
-				}
-				// Either what was counted besides has expired meanwhile, or the node that
-				// answers lags behind.
-				if now, err := s.count(ctx, stream, subject); err == nil && now <= read {
-					return
-				}
-			}
-			if err := errors.Join(batch.Error(), ctx.Err()); err != nil || got == 0 {
-				if now, countErr := s.count(ctx, stream, subject); countErr == nil && now == 0 {
-					return // all of it has expired meanwhile
-				}
-				yield(nil, storageError(ctx, fmt.Errorf("reading the journal: %d messages missing: %w", left-got, err)))
-				return
-			}
-			left -= min(left, got)
-		}
-	}
-}
-
-// count returns how many messages a subject has.
-func (s *store) count(ctx context.Context, stream jetstream.Stream, subject string) (uint64, error) {
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subject))
-	if err != nil {
-		return 0, storageError(ctx, err)
-	}
-	var total uint64
-	for _, n := range info.State.Subjects {
-		total += n
-	}
-	return total, nil
 }
 
 // nextEvent returns the first event of a sync behind a stream sequence, or nil.

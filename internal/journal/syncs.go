@@ -93,6 +93,10 @@ func isRefusal(err error) bool {
 	return errors.As(err, new(*port.SyncRunningError)) || errors.As(err, new(*port.RequestIDReusedError)) || isNotFound(err)
 }
 
+// endedTimeout is how long it is waited for the end of a running sync, of which the
+// caller may know already.
+const endedTimeout = 100 * time.Millisecond
+
 // earlier returns the sync that a request is answered with, or nil: the one that the
 // same request_id created, or the one named own. It returns a [*port.SyncRunningError]
 // when the tenant has one that is not finished.
@@ -119,6 +123,9 @@ func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own s
 	// Another process may have ended it.
 	if err := running.catchUp(ctx); err != nil {
 		return nil, err
+	}
+	if running.state().GetAttempt() > 0 {
+		running.await(ctx, endedTimeout, running.fold.Over)
 	}
 	if !running.over() {
 		return nil, &port.SyncRunningError{Sync: running.name}
@@ -201,8 +208,7 @@ func (j *Journal) Unfinished(context.Context) ([]port.Standing, error) {
 	j.mu.Unlock()
 	standings := make([]port.Standing, 0, len(logs))
 	for _, l := range logs {
-		s := l.state()
-		standings = append(standings, port.Standing{Sync: l.name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()})
+		standings = append(standings, l.standing())
 	}
 	return standings, nil
 }
@@ -239,11 +245,12 @@ func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq
 			}
 			return
 		}
-		for event, err := range j.store.eventsOf(ctx, name) {
-			if err == nil && event.event.GetSequence() <= after {
-				continue
-			}
-			if !yield(event.event, err) || err != nil {
+		if l, err = j.replay(ctx, name); err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, event := range l.after(max(after, l.trimmed)) {
+			if !yield(event, nil) {
 				return
 			}
 		}
@@ -254,7 +261,16 @@ func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq
 func (j *Journal) release(l *live) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.live[l.name] != l {
+		return
+	}
 	delete(j.live, l.name)
+	j.ended[l.name] = l
+	time.AfterFunc(min(endedTTL, j.config.Retention/100), func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		delete(j.ended, l.name)
+	})
 	if e := j.index.byName[l.name]; e != nil {
 		e.finished = true
 		if j.index.running[e.tenant] == l.name {
@@ -262,6 +278,9 @@ func (j *Journal) release(l *live) {
 		}
 	}
 }
+
+// endedTTL is how long a log stays in memory after its end.
+const endedTTL = 10 * time.Second
 
 // markFinished marks the record of a finished sync as over. That it may fail is no
 // harm: the next start finds `finished` in the events.

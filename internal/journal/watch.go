@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
+	"weak"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -26,13 +29,11 @@ func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Wat
 	}
 	if l != nil && after > l.state().GetLastSequence() {
 		// The caller may have it from another process.
-		if l, err = j.findFresh(ctx, name); err != nil {
-			return nil, err
-		}
+		l.await(ctx, freshTimeout, func() bool { return after <= l.fold.Sync().GetLastSequence() })
 	}
 	if l == nil {
-		// Over: a log of its own, which goes with the watcher.
-		if l, err = j.replay(ctx, name, after); err != nil {
+		// Over: its log is read once for all who watch it now.
+		if l, err = j.replay(ctx, name); err != nil {
 			return nil, err
 		}
 	}
@@ -40,6 +41,9 @@ func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Wat
 	defer l.mu.Unlock()
 	if last := l.fold.Sync().GetLastSequence(); after > last {
 		return nil, &port.SequenceInFutureError{After: after, Last: last}
+	}
+	if after < l.trimmed && after < l.fold.Sync().GetLastSequence() {
+		return nil, &port.TrimmedError{After: after, Oldest: l.trimmed + 1}
 	}
 	w := &watcher{live: l, cursor: after, done: make(chan struct{})}
 	w.first = &understudyv1.SyncEvent{
@@ -51,33 +55,75 @@ func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Wat
 	return w, nil
 }
 
-// replay reads the log of a finished sync.
-func (j *Journal) replay(ctx context.Context, name string, after int64) (*live, error) {
+// replay returns the log of a finished sync. It is in memory once, and goes with the
+// last of its watchers.
+func (j *Journal) replay(ctx context.Context, name string) (*live, error) {
+	for {
+		j.mu.Lock()
+		if l := j.replays[name].Value(); l != nil {
+			j.mu.Unlock()
+			return l, nil
+		}
+		busy := j.replaying[name]
+		if busy == nil {
+			break
+		}
+		j.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	mine := make(chan struct{})
+	j.replaying[name] = mine
+	j.mu.Unlock()
+	l, err := j.readFinished(ctx, name)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.replaying, name)
+	close(mine)
+	if err != nil {
+		return nil, err
+	}
+	j.replays[name] = weak.Make(l)
+	runtime.AddCleanup(l, j.dropReplay, name)
+	return l, nil
+}
+
+// dropReplay forgets a log that nobody watches any more.
+func (j *Journal) dropReplay(name string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if l, ok := j.replays[name]; ok && l.Value() == nil {
+		delete(j.replays, name)
+	}
+}
+
+// readFinished reads the log of a finished sync. Where its first events are no longer
+// kept there is nothing in their place.
+func (j *Journal) readFinished(ctx context.Context, name string) (*live, error) {
 	final, err := j.Get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	l := newLive(j, name, final, 0)
-	if after >= final.GetLastSequence() {
-		return l, nil
-	}
 	for event, err := range j.store.eventsOf(ctx, name) {
 		if err != nil {
 			return nil, err
 		}
-		if event.event.GetSequence() > after {
-			l.events = append(l.events, event.event)
+		if len(l.events) == 0 {
+			l.trimmed = event.event.GetSequence() - 1
+			l.events = make([]*understudyv1.SyncEvent, l.trimmed)
 		}
-	}
-	if len(l.events) == 0 || l.events[0].GetSequence() > after+1 {
-		oldest := final.GetLastSequence()
-		if len(l.events) > 0 {
-			oldest = l.events[0].GetSequence()
+		if event.event.GetSequence() != int64(len(l.events))+1 {
+			return nil, &port.StorageError{Err: fmt.Errorf("the log of %s has a gap before its event %d", name, event.event.GetSequence())}
 		}
-		return nil, &port.TrimmedError{After: after, Oldest: oldest}
+		l.events = append(l.events, event.event)
 	}
-	// The cursor counts from the first event of the sync.
-	l.events = append(make([]*understudyv1.SyncEvent, after), l.events...)
+	if int64(len(l.events)) < final.GetLastSequence() {
+		l.trimmed = final.GetLastSequence() // expired while it was read
+	}
 	return l, nil
 }
 

@@ -51,6 +51,7 @@ func kinds(events []*understudyv1.SyncEvent) []string {
 
 // TestEphemeralEvents: what late watchers see of prompts and progress.
 func TestEphemeralEvents(t *testing.T) {
+	t.Parallel()
 	withdrawn := prompt("", 0)
 	for name, test := range map[string]struct {
 		publish []*understudyv1.SyncEvent
@@ -175,6 +176,7 @@ func TestManyWatchers(t *testing.T) {
 
 // TestFinishedMeansFree: who sees `finished` can start the next sync of the tenant.
 func TestFinishedMeansFree(t *testing.T) {
+	t.Parallel()
 	j := open(t, t.TempDir())
 	for range 50 {
 		running := create(t, j, "tenants/contoso")
@@ -239,6 +241,7 @@ func TestWatchAcrossRestart(t *testing.T) {
 
 // TestListPages walks over many syncs while more are created.
 func TestListPages(t *testing.T) {
+	t.Parallel()
 	directory := t.TempDir()
 	j := open(t, directory)
 	var names []string

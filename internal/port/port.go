@@ -294,8 +294,8 @@ type Syncs interface {
 	// Announce gives an ephemeral event to those who watch a sync through this
 	// process.
 	Announce(name string, event *understudyv1.SyncEvent)
-	// Worker is the name of this process among those that share the journal, new
-	// with every start of it.
+	// Worker is the name of this process among those that share the journal: that of
+	// its replica, `/`, and a part that is new with every start of it.
 	Worker() string
 	// Alive returns the workers that are alive, sorted, this one among them: those
 	// that were heard of within the lease time. A worker that left says so, and is

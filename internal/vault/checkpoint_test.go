@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +24,7 @@ var (
 	unloved = &catalog.Type{ID: "intune/unloved"}
 )
 
-// always makes a checkpoint with every type that is settled.
+// always makes a checkpoint with the first type that is settled, and then often.
 func always(c *Config) { c.CheckpointInterval = 1 }
 
 // begin begins a sync of a name.
@@ -113,6 +115,7 @@ func TestTakenOver(t *testing.T) {
 
 	s = begin(t, v, theSync)
 	said := read(t, s, night.Add(hour), append(slices.Clone(inTime), collapsing)...)
+	s.checkpoint()
 	read(t, s, night.Add(hour), ended(unloved, failed, nil))
 	for _, id := range []string{"r", "never seen again"} { // half a type
 		if err := s.Add(roles, port.Item{ID: id, JSON: []byte(`{"id":"` + id + `"}`)}); err != nil {
@@ -126,6 +129,12 @@ func TestTakenOver(t *testing.T) {
 			t.Fatal("the groups are to be read again")
 		}
 		die(t, s)
+	}
+	// Who is cancelled while he takes over leaves it as it is.
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := v.Begin(cancelled, theSync); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
 	}
 	s = begin(t, v, theSync)
 	for _, r := range append(slices.Clone(inTime), collapsing) {
