@@ -473,6 +473,7 @@ func TestEndings(t *testing.T) {
 					t.Errorf("the backup was touched: %v", s.vault.backup)
 				}
 				s.checkReadings(log)
+				s.checkCommitting(log)
 				if got, want := final.GetLastSequence(), int64(len(log.stored())); got != want {
 					t.Errorf("last_sequence of the final sync = %d, want %d", got, want)
 				}

@@ -23,6 +23,10 @@ func (v *Vault) rebuild(ctx context.Context, storage *store, ours *object.Commit
 	if err != nil {
 		return plumbing.ZeroHash, err
 	}
+	changes, err := changesOf(ctx, storage, ours.Hash, theirs)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
 	tip, err := object.GetCommit(storage, theirs)
 	if err != nil {
 		return plumbing.ZeroHash, fmt.Errorf("reading the remote's commit: %w", err)
@@ -44,7 +48,7 @@ func (v *Vault) rebuild(ctx context.Context, storage *store, ours *object.Commit
 			}
 			base = parent.TreeHash
 		}
-		m.theirsIsLater = tip.Committer.When.After(commit.Committer.When)
+		m.later = notBefore(changes, commit.Committer.When)
 		merged, err := m.merge("", base, commit.TreeHash, tree)
 		if err != nil {
 			pack.abort()

@@ -11,8 +11,8 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// Settle implements [port.Staging].
-func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement, error) {
+// settle is Settle without the checkpoint.
+func (s *staging) settle(t *catalog.Type, reading port.Reading) (port.Settlement, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pack == nil || s.closed {
