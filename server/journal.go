@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"understudy.internal/internal/identity"
 	"understudy.internal/internal/journal"
+	"understudy.internal/internal/port"
 )
 
 // openJournal opens the journal that the configuration names: one under data_dir, or
@@ -24,8 +29,23 @@ func openJournal(ctx context.Context, cfg *config, logger *slog.Logger) (*journa
 			return nil, err
 		}
 	}
-	return journal.Open(ctx, c)
+	if c.Cluster == nil {
+		return journal.Open(ctx, c)
+	}
+	return backoff.Retry(ctx, func() (*journal.Journal, error) {
+		j, err := journal.Open(ctx, c)
+		if storage := (*port.StorageError)(nil); err != nil && !errors.As(err, &storage) {
+			return nil, backoff.Permanent(err)
+		}
+		return j, err
+	}, backoff.WithMaxElapsedTime(clusterPatience), backoff.WithNotify(func(err error, pause time.Duration) {
+		logger.Warn("the journal's cluster cannot be read yet, and is tried again", "pause", pause, "error", err)
+	}))
 }
+
+// clusterPatience is how long a start waits for a cluster: one that loses a node has
+// another leader within seconds, but one stream after the other.
+const clusterPatience = 2 * time.Minute
 
 // journal returns the cluster for package journal, with what is in secrets.
 func (c *clusterConfig) journal() (*journal.Cluster, error) {

@@ -3,24 +3,20 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
-	"understudy.internal/internal/simulator"
 )
 
 // asProgram makes the test binary the program itself, so that a test can start it
@@ -126,79 +122,6 @@ func watch(ctx context.Context, client understudyv1.SyncServiceClient, name stri
 		default:
 			seen(event)
 		}
-	}
-}
-
-// TestKilledServer kills the server at random moments of a sync. After each start
-// the sync ends once, its events have no gap and no duplicate, its tenant can be
-// synced, the repository is whole, and the backup is the one of an undisturbed sync.
-func TestKilledServer(t *testing.T) {
-	t.Parallel()
-	const kills = 8
-	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
-	defer cancel()
-	l := newProcessLab(ctx, t, simulator.Config{Seed: 1, Items: 3, Latency: 20 * time.Millisecond}, harnessTypes)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	for i := range kills {
-		if err := l.simulator.ChangeItem(groups, i%3); err != nil {
-			t.Fatal(err)
-		}
-		killOnce(ctx, t, l, random.IntN(16))
-	}
-}
-
-func killOnce(ctx context.Context, t *testing.T, l *lab, afterEvents int) {
-	t.Helper()
-	server := startServer(ctx, t, l.configFile())
-	started, err := server.client.StartSync(ctx, &understudyv1.StartSyncRequest{Parent: "tenants/contoso"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := started.GetSync().GetName()
-	var events []*understudyv1.SyncEvent
-	streamed, stop := context.WithCancel(ctx)
-	err = watch(streamed, server.client, name, 0, func(event *understudyv1.SyncEvent) {
-		events = append(events, event)
-		if len(events) >= afterEvents {
-			stop()
-		}
-	})
-	stop()
-	if err == nil {
-		t.Fatal("a stream without end")
-	}
-	server.kill()
-
-	server = startServer(ctx, t, l.configFile())
-	defer server.kill()
-	err = watch(ctx, server.client, name, int64(len(events)), func(event *understudyv1.SyncEvent) { events = append(events, event) })
-	if !errors.Is(err, io.EOF) {
-		t.Fatalf("watching after the restart: %v", err)
-	}
-	finished := 0
-	for i, event := range events {
-		if event.GetSequence() != int64(i+1) {
-			t.Errorf("event %d has the sequence %d", i+1, event.GetSequence())
-		}
-		if event.GetFinished() != nil {
-			finished++
-		}
-	}
-	if finished != 1 || events[len(events)-1].GetFinished() == nil {
-		t.Errorf("%d of %d events are finished, and the last must be", finished, len(events))
-	}
-	response, err := server.client.RunSync(ctx, &understudyv1.RunSyncRequest{Parent: "tenants/contoso"})
-	for err == nil {
-		_, err = response.Recv()
-	}
-	if !errors.Is(err, io.EOF) {
-		t.Errorf("the sync after the restart: %v", err)
-	}
-	out, err := exec.CommandContext(ctx, "git", "-C", l.repository("contoso"), "fsck", "--full", "--strict").CombinedOutput()
-	if err != nil {
-		t.Errorf("git fsck: %v: %s", err, out)
 	}
 }
 
