@@ -24,6 +24,7 @@ type cli struct {
 	Help     helpCommand     `cmd:"" help:"Explain a reason, an error or an AADSTS code: what is safe, who mends it, and how."`
 	Simulate simulateCommand `cmd:"" help:"Run a simulated Microsoft 365 tenant to try things with."`
 	Repair   repairCommand   `cmd:"" help:"Look for what a power cut can leave in the repositories, and mend it."`
+	Forget   forgetCommand   `cmd:"" help:"Forget a sign-in, a refused password, or which keys replicas have."`
 	Catalog  catalogCommand  `cmd:"" help:"List the configuration types, and the permissions to grant for them."`
 }
 
@@ -45,6 +46,12 @@ type streams struct {
 // tell; the exit code says the rest.
 func (s streams) complain(message string) {
 	_, _ = fmt.Fprintln(s.err, "understudy:", message)
+}
+
+// say writes a text for whoever reads the output.
+func (s streams) say(text string) error {
+	_, err := io.WriteString(s.out, text)
+	return err
 }
 
 // exitError ends the program with a code, after its message when it has one.

@@ -72,11 +72,14 @@ func (c *clusterConfig) journal() (*journal.Cluster, error) {
 	return cluster, nil
 }
 
+// signInsStore is the name under which the journal keeps sign-ins.
+const signInsStore = "sign-ins"
+
 // signIns returns where sign-ins are kept: with a cluster in the journal, so that all
 // replicas have them; else nil, which is in files under data_dir.
 func signIns(cfg *config, j *journal.Journal) identity.Store {
 	if cfg.Journal.Cluster == nil {
 		return nil
 	}
-	return j.Store("sign-ins")
+	return j.Store(signInsStore)
 }

@@ -62,6 +62,11 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Journal.Cluster != nil {
+		if err := checkSharedKeys(s.journal.Store(keysStore), keys); err != nil {
+			return nil, err
+		}
+	}
 	tenants, err := newTenants(cfg, keys, types, signIns(cfg, s.journal), logger)
 	if err != nil {
 		return nil, err

@@ -149,6 +149,30 @@ func TestReportOfAPartialSync(t *testing.T) {
 	}
 }
 
+// Another server takes the sync over: the person hears of it, and of two results of a
+// type the later one stands.
+func TestReportOfATakeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		taken := &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_StateChanged{StateChanged: &understudyv1.StateChanged{
+			State: understudyv1.SyncState_SYNC_STATE_RUNNING, Worker: "replica-2/x",
+		}}}
+		log := &fakeSyncs{events: []*understudyv1.SyncEvent{
+			startedEvent("entra/groups"),
+			completedEvent(result("entra/groups", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED)),
+			taken,
+			completedEvent(result("entra/groups", understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED)),
+			finishedEvent(understudyv1.SyncState_SYNC_STATE_SUCCEEDED, func(*understudyv1.Sync) {}),
+		}}
+		got := showSync(t.Context(), t, &syncCommand{Verbose: true}, log, 0)
+		if !strings.Contains(got.err, "another one goes on") {
+			t.Errorf("nobody says that another server goes on:\n%s", got.err)
+		}
+		if !strings.Contains(got.out, "Read, but not committed: 1 configuration type.") || strings.Contains(got.out, "entra/groups") {
+			t.Errorf("the later result does not stand alone:\n%s", got.out)
+		}
+	})
+}
+
 // How the other endings are shown, and what the program exits with.
 func TestEndingsOfSyncs(t *testing.T) {
 	expired := &understudyv1.AuthFailure{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,16 +121,32 @@ func (v *textView) event(event *understudyv1.SyncEvent) error {
 	case *understudyv1.SyncEvent_AuthenticationFailed:
 		v.showFailure(e.AuthenticationFailed)
 	case *understudyv1.SyncEvent_StateChanged:
+		if e.StateChanged.GetWorker() != "" {
+			v.say("The sync's server stopped or cannot be reached: another one goes on with the sync.")
+		}
 		if e.StateChanged.GetState() == understudyv1.SyncState_SYNC_STATE_CANCELLING {
 			v.say("The sync is being cancelled.")
 		}
 	case *understudyv1.SyncEvent_ConfigurationCompleted:
-		v.results = append(v.results, e.ConfigurationCompleted.GetResult())
+		v.completed(e.ConfigurationCompleted.GetResult())
 	case *understudyv1.SyncEvent_Progress:
 		v.progress = e.Progress
 	}
 	v.showProgress()
 	return nil
+}
+
+// completed keeps a result. After a takeover a type may be completed again: the later
+// result stands.
+func (v *textView) completed(result *understudyv1.ConfigurationResult) {
+	same := func(r *understudyv1.ConfigurationResult) bool {
+		return r.GetConfigurationType() == result.GetConfigurationType()
+	}
+	if i := slices.IndexFunc(v.results, same); i >= 0 {
+		v.results[i] = result
+		return
+	}
+	v.results = append(v.results, result)
 }
 
 func (v *textView) note(text string) { v.say(text) }

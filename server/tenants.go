@@ -73,10 +73,7 @@ type tenantBuilder struct {
 func (b *tenantBuilder) build() (*engine.Tenant, error) {
 	d := b.definition
 	t := &engine.Tenant{Name: "tenants/" + d.ID, ConfigurationTypes: d.ConfigurationTypes, Policy: d.AuthenticationPolicy}
-	common := identity.Config{
-		Tenant: d.ID, DirectoryID: d.DirectoryID, Cloud: b.cloud, HTTPClient: b.client, HelpBaseURL: b.cfg.HelpBaseURL,
-		Store: b.signIns, CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.plain,
-	}
+	common := b.common()
 	var err error
 	if t.Catalog, err = b.types.Narrow(d.Exclude, d.Filters); err != nil {
 		return nil, err
@@ -109,6 +106,15 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 	return t, nil
 }
 
+// common is what both identities have in common.
+func (b *tenantBuilder) common() identity.Config {
+	d := b.definition
+	return identity.Config{
+		Tenant: d.ID, DirectoryID: d.DirectoryID, Cloud: b.cloud, HTTPClient: b.client, HelpBaseURL: b.cfg.HelpBaseURL,
+		Store: b.signIns, CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.plain,
+	}
+}
+
 func (b *tenantBuilder) servicePrincipal(common identity.Config) (port.Identity, error) {
 	own := b.definition.ServicePrincipal
 	c := identity.ServicePrincipalConfig{ClientID: own.ClientID}
@@ -121,7 +127,7 @@ func (b *tenantBuilder) servicePrincipal(common identity.Config) (port.Identity,
 	return identity.NewServicePrincipal(common, c)
 }
 
-func (b *tenantBuilder) user(common identity.Config) (port.Identity, error) {
+func (b *tenantBuilder) user(common identity.Config) (*identity.User, error) {
 	own := b.definition.User
 	c := identity.UserConfig{
 		ClientID: own.ClientID, Username: own.Username, Method: identity.Method(own.Method), SignInTimeout: own.SignInTimeout,

@@ -32,7 +32,10 @@ type record struct {
 	Tenant            string `json:"tenant"`
 	ConfigurationType string `json:"configuration_type"`
 	Identity          string `json:"identity"`
-	Catalog           string `json:"catalog"`
+	// Reader is the name of the identity: another application, or another user, may see
+	// items that did not change since, of which no delta query tells.
+	Reader  string `json:"reader"`
+	Catalog string `json:"catalog"`
 	// Basis is what the backup held of the type when the reading was committed.
 	Basis string `json:"basis"`
 	// Full is when the type was last read in full.
@@ -45,9 +48,17 @@ type record struct {
 // how things stand now.
 func (rec *record) continues(now *record) bool {
 	return rec.Form == now.Form && rec.Tenant == now.Tenant && rec.ConfigurationType == now.ConfigurationType &&
-		rec.Identity == now.Identity && rec.Catalog == now.Catalog &&
+		rec.Identity == now.Identity && now.Reader != "" && rec.Reader == now.Reader && rec.Catalog == now.Catalog &&
 		now.Basis != "" && rec.Basis == now.Basis && len(rec.Cursor) > 0 &&
 		!rec.Full.After(now.Full) && now.Full.Before(rec.Full.Add(fullReadingAfter(rec.Tenant, rec.ConfigurationType)))
+}
+
+// nameOf returns the name of an identity among the readers of a tenant.
+func nameOf(readers port.Readers, identity understudyv1.Identity) string {
+	if identity == understudyv1.Identity_IDENTITY_USER {
+		return readers.User
+	}
+	return readers.ServicePrincipal
 }
 
 // fullReadingAfter returns how long after a full reading of a type the next is due.
@@ -71,7 +82,7 @@ func (tr *typeReader) incremental(who *actor) error {
 	}
 	now := &record{
 		Form: recordForm, Tenant: r.tenant.Name, ConfigurationType: tr.t.ID, Identity: who.identity.String(),
-		Catalog: r.engine.catalog.Version(), Basis: tr.basis, Full: time.Now(),
+		Reader: nameOf(r.plan.readers, who.identity), Catalog: r.engine.catalog.Version(), Basis: tr.basis, Full: time.Now(),
 	}
 	var since port.Cursor
 	last := loadRecord(r.tenant.Cursors, tr.t)

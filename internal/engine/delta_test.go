@@ -59,6 +59,7 @@ func newDeltaStage(t *testing.T) *deltaStage {
 	t.Helper()
 	s := &deltaStage{stage: newStage(t), cursors: &fakeCursors{records: map[string][]byte{}}, basis: "tree-1"}
 	s.tenant.Cursors, s.tenant.Source, s.tenant.Vault = s.cursors, deltaSource{s}, deltaVault{s.vault, s}
+	s.tenant.Readers = readers
 	s.tenant.Catalog = &fakeCatalog{[]*catalog.Type{
 		{ID: "entra/sp-1", ServicePrincipal: []string{"A.Read.All"}, Delta: &catalog.Delta{}},
 		{ID: "entra/sp-2", ServicePrincipal: []string{"B.Read.All"}},
@@ -159,13 +160,18 @@ func TestReadingsContinue(t *testing.T) {
 func TestReadingsThatCannotContinue(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(s *deltaStage, record map[string]any){
-		"another backup":  func(s *deltaStage, _ map[string]any) { s.basis = "tree-2" },
-		"no backup":       func(s *deltaStage, record map[string]any) { s.basis, record["basis"] = "", "" },
-		"another catalog": func(_ *deltaStage, record map[string]any) { record["catalog"] = "older" },
-		"the user":        func(_ *deltaStage, record map[string]any) { record["identity"] = "IDENTITY_USER" },
-		"another form":    func(_ *deltaStage, record map[string]any) { record["form"] = 0 },
-		"another tenant":  func(_ *deltaStage, record map[string]any) { record["tenant"] = "tenants/fabrikam" },
-		"another type":    func(_ *deltaStage, record map[string]any) { record["configuration_type"] = "entra/sp-2" },
+		"another backup":      func(s *deltaStage, _ map[string]any) { s.basis = "tree-2" },
+		"no backup":           func(s *deltaStage, record map[string]any) { s.basis, record["basis"] = "", "" },
+		"another catalog":     func(_ *deltaStage, record map[string]any) { record["catalog"] = "older" },
+		"the user":            func(_ *deltaStage, record map[string]any) { record["identity"] = "IDENTITY_USER" },
+		"another application": func(s *deltaStage, _ map[string]any) { s.tenant.Readers.ServicePrincipal = "another" },
+		"an application without a name": func(s *deltaStage, record map[string]any) {
+			s.tenant.Readers.ServicePrincipal, record["reader"] = "", ""
+		},
+		"a record from before it named the application": func(_ *deltaStage, record map[string]any) { delete(record, "reader") },
+		"another form":   func(_ *deltaStage, record map[string]any) { record["form"] = 0 },
+		"another tenant": func(_ *deltaStage, record map[string]any) { record["tenant"] = "tenants/fabrikam" },
+		"another type":   func(_ *deltaStage, record map[string]any) { record["configuration_type"] = "entra/sp-2" },
 		"a while ago": func(_ *deltaStage, record map[string]any) {
 			record["full"] = time.Now().Add(-156 * time.Hour)
 		},

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"regexp"
 	"strings"
 
 	"golang.org/x/crypto/nacl/secretbox"
@@ -25,6 +26,9 @@ const (
 
 const nonceSize = 24
 
+// keyHead is the id of a key.
+var keyHead = regexp.MustCompile(`^[0-9a-f]{8}$`)
+
 func (b box) head() string {
 	sum := sha256.Sum256(b.key[:])
 	return b.form + hex.EncodeToString(sum[:4])
@@ -39,11 +43,18 @@ func (b box) seal(content []byte) ([]byte, error) {
 	return secretbox.Seal(append([]byte(b.head()+"\n"), nonce[:]...), content, &nonce, &b.key), nil
 }
 
-// open decrypts. It fails when the value is not one of ours, or is damaged.
+// errOtherKey says that a value was made with another key: it is whole.
+var errOtherKey = errors.New("it was made with another encryption key")
+
+// open decrypts. It fails with errOtherKey, or when the value is not one of ours or is
+// damaged.
 func (b box) open(value []byte) ([]byte, error) {
 	head, sealed, found := strings.Cut(string(value), "\n")
+	if found && head != b.head() && keyHead.MatchString(strings.TrimPrefix(head, b.form)) {
+		return nil, errOtherKey
+	}
 	if !found || head != b.head() || len(sealed) < nonceSize {
-		return nil, errors.New("another form or key")
+		return nil, errors.New("another form")
 	}
 	nonce := [nonceSize]byte([]byte(sealed[:nonceSize]))
 	content, ok := secretbox.Open(nil, []byte(sealed[nonceSize:]), &nonce, &b.key)

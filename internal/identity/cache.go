@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -83,8 +84,14 @@ func (c *tokenCache) load() ([]byte, error) {
 	}
 	// Somebody else saved or removed a sign-in since, and that is the later one.
 	c.stored, c.known, c.content, c.unsaved = value, true, nil, false
-	if value != nil {
-		c.content, err = c.box.open(value)
+	if value == nil {
+		return nil, nil
+	}
+	c.content, err = c.box.open(value)
+	if errors.Is(err, errOtherKey) {
+		// It may be good for another process, until somebody signs in here.
+		c.logger.Warn("a cached sign-in was made with another encryption key; give all replicas the same", "name", c.name)
+		return nil, nil
 	}
 	return c.content, err
 }

@@ -291,6 +291,28 @@ func TestWhatIsPutAsideIsNotASignInOfSomebodyElse(t *testing.T) {
 	})
 }
 
+// TestASignInOfAnotherKey is left alone: it may be that of the other replicas.
+func TestASignInOfAnotherKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, store := newFixture(t), &memory{}
+		first := replicas(f, store, delegated(), 1)[0]
+		f.config.Key[0]++
+		other := replicas(f, store, delegated(), 1)[0]
+		signsInAsked(t, "the first", first)
+		_, err := other.SignIn(t.Context(), port.SignInOptions{})
+		reasonIs(t, err, "SIGN_IN_REQUIRED")
+		if !strings.Contains(f.log.String(), "another encryption key") {
+			t.Error("nobody was told")
+		}
+		signsInSilently(t, "the first", first)
+		signsInAsked(t, "the other", other)
+		signsInSilently(t, "the other", other)
+		if len(store.values) != 1 {
+			t.Errorf("something was put aside: %v", slices.Collect(maps.Keys(store.values)))
+		}
+	})
+}
+
 // TestAStoreThatIsAwayLosesNoToken: what a process knows it uses, and brings to the
 // store once it is back.
 func TestAStoreThatIsAwayLosesNoToken(t *testing.T) {
@@ -494,6 +516,30 @@ func TestARefusalThatCannotBeRead(t *testing.T) {
 			if _, err := u.SignIn(t.Context(), port.SignInOptions{}); err != nil {
 				t.Errorf("%q: %v", value, err)
 			}
+		}
+	})
+}
+
+// FuzzOpen: what was not sealed does not open, and nothing panics.
+func FuzzOpen(f *testing.F) {
+	b := box{tokenForm, [32]byte{1}}
+	for _, value := range []string{"", "\n", b.head(), b.head() + "\n", tokenForm + "00000000\n", refusalForm + "x\ny"} {
+		f.Add([]byte(value))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if content, err := b.open(value); err == nil {
+			t.Errorf("%q opens: %q", value, content)
+		}
+		sealed, err := b.seal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content, err := b.open(sealed); err != nil || !bytes.Equal(content, value) {
+			t.Errorf("%q became %q, %v", value, content, err)
+		}
+		sealed[len(sealed)-1] ^= 1
+		if _, err := b.open(sealed); err == nil {
+			t.Error("a damaged value opens")
 		}
 	})
 }

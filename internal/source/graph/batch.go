@@ -110,13 +110,21 @@ func (s *session) abandon(p *part) {
 func (s *session) dispatch(key queueKey, q *queue) {
 	linger := time.NewTimer(s.source.config.Linger)
 	defer linger.Stop()
+	occupied := false
+	defer func() {
+		if occupied { // a panic
+			s.release()
+		}
+	}()
 	for {
 		s.linger(q, linger)
 		if err := s.occupy(s.ctx); err != nil {
 			s.dropAll(key, q, err)
 			return
 		}
+		occupied = true
 		parts, empty := s.take(key, q)
+		occupied = false
 		if len(parts) == 0 {
 			s.release()
 		} else {

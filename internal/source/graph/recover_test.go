@@ -111,6 +111,23 @@ func TestAPanicIsAnErrorOfTheReading(t *testing.T) {
 	}
 }
 
+// TestAPanicOfABatcher answers whoever waits for it, and takes no connection along.
+func TestAPanicOfABatcher(t *testing.T) {
+	source := offline(t, &fakeGraph{one: ok(`{}`)})
+	s := source.Open().(*session)
+	defer s.Close()
+	for range 2 {
+		_, err := s.submit(t.Context(), &call{token: "t", version: "v1.0"}) // has no workload
+		if readError := (*port.ReadError)(nil); !errors.As(err, &readError) {
+			t.Errorf("it was answered with %v", err)
+		}
+	}
+	s.running.Wait()
+	if n := len(source.slots); n != 0 {
+		t.Errorf("%d connections are still taken", n)
+	}
+}
+
 // TestAPanicOfTheSink ends the sync: half of an item may be stored.
 func TestAPanicOfTheSink(t *testing.T) {
 	for name, typ := range map[string]*catalog.Type{"in the list": collection("/things"), "in an item": withChild("/things")} {
