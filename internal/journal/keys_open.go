@@ -34,8 +34,8 @@ func OpenStore(ctx context.Context, cluster *Cluster, name string) (_ *Store, cl
 		return nil, nil, fmt.Errorf("opening the journal: %w", err)
 	}
 	j := &Journal{logger: logger, conn: conn, names: clusterNames(c.Prefix)}
-	j.store = &store{conn: conn, js: js, names: j.names, patience: clusterPatience}
-	err = patiently(ctx, clusterPatience, func(ctx context.Context) (err error) {
+	j.store = &store{conn: conn, js: js, names: j.names, patience: clusterPatience, ready: func() error { return nil }}
+	err = j.store.patiently(ctx, clusterPatience, func(ctx context.Context) (err error) {
 		j.store.keys, err = js.Stream(ctx, j.names.keys)
 		return err
 	})
