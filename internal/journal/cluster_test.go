@@ -150,6 +150,8 @@ func TestSharedAtOnce(t *testing.T) {
 			t.Fatal(got, err)
 		}
 		finish(t, b, create(t, b, "tenants/contoso").GetName())
+		finish(t, a, create(t, a, "tenants/contoso").GetName()) // one that nobody had taken
+		finish(t, b, create(t, b, "tenants/contoso").GetName())
 		for _, w := range []port.Watcher{watcher, later} {
 			events := rest(t, w)
 			if events[len(events)-1].GetFinished() == nil {
