@@ -19,7 +19,7 @@ const (
 	// engine says that it is there: after two that are missing the follower asks
 	// another node.
 	followExpiry    = 10 * time.Second
-	followHeartbeat = time.Second
+	followHeartbeat = 500 * time.Millisecond
 	// longestFollowPause is between two attempts to follow.
 	longestFollowPause = 2 * time.Second
 )

@@ -28,8 +28,9 @@ const (
 	// probe is no key of a sync.
 	probe = "probe"
 
-	// publishTimeout bounds one attempt to store.
-	publishTimeout = 5 * time.Second
+	// publishTimeout bounds one attempt to store: after it another one is of more use
+	// than waiting, where the leader is gone.
+	publishTimeout = 3 * time.Second
 	// Between two attempts there is a pause.
 	shortestPause = 50 * time.Millisecond
 	longestPause  = 500 * time.Millisecond
