@@ -34,11 +34,12 @@ var chaosTypes = []string{"entra/groups", "intune/device-health-scripts", "intun
 // replicas are `understudy serve` processes that share a journal, with a simulated
 // directory, and a Git remote over https for each tenant.
 type replicas struct {
+	replicaSetup
 	folder    string
 	simulator *simulator.Simulator
 	nats      *natsCluster
 	all       []*replica
-	tenants   []string
+	names     []string
 }
 
 // replica is one of them.
@@ -49,16 +50,24 @@ type replica struct {
 	client           understudyv1.SyncServiceClient
 }
 
+// replicaSetup says how many of everything there are.
+type replicaSetup struct {
+	nodes, replicas, tenants int
+	// shared gives all replicas one data_dir, and no remotes.
+	shared    bool
+	directory simulator.Config
+}
+
 // newReplicas starts a cluster of nodes and replicas on it, and waits until all of
 // them serve.
-func newReplicas(ctx context.Context, t testing.TB, nodes, count, tenants int, tenant simulator.Config) *replicas {
+func newReplicas(ctx context.Context, t testing.TB, setup replicaSetup) *replicas {
 	t.Helper()
-	r := &replicas{folder: t.TempDir(), nats: newNATSCluster(t, nodes)}
-	for i := range tenants {
-		r.tenants = append(r.tenants, fmt.Sprintf("t%02d", i))
+	r := &replicas{replicaSetup: setup, folder: t.TempDir(), nats: newNATSCluster(t, setup.nodes)}
+	for i := range setup.tenants {
+		r.names = append(r.names, fmt.Sprintf("t%02d", i))
 	}
 	var err error
-	if r.simulator, err = simulator.New(tenant); err != nil {
+	if r.simulator, err = simulator.New(setup.directory); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.simulator.Close)
@@ -67,7 +76,7 @@ func newReplicas(ctx context.Context, t testing.TB, nodes, count, tenants int, t
 	}
 	remotes := r.serveRemotes(t)
 	r.writeSecrets(t, remotes)
-	for i := range count {
+	for i := range setup.replicas {
 		own := &replica{address: freeAddress(t), metrics: freeAddress(t)}
 		name := fmt.Sprintf("r%d", i)
 		file := filepath.Join(r.folder, name+".yaml")
@@ -98,7 +107,7 @@ func newReplicas(ctx context.Context, t testing.TB, nodes, count, tenants int, t
 func (r *replicas) serveRemotes(t testing.TB) *httptest.Server {
 	t.Helper()
 	root := filepath.Join(r.folder, "remotes")
-	for _, tenant := range r.tenants {
+	for _, tenant := range r.names {
 		path := filepath.Join(root, tenant+".git")
 		runGit(t, "init", "-q", "--bare", "--initial-branch=main", path)
 		runGit(t, "-C", path, "config", "http.receivepack", "true")
@@ -150,6 +159,11 @@ func (r *replicas) writeSecrets(t testing.TB, remotes *httptest.Server) {
 func (r *replicas) configuration(name string, own *replica, remotes string) string {
 	account := r.simulator.Account()
 	var b strings.Builder
+	dataDir := filepath.Join(r.folder, name)
+	keys := "keys: {encryption: {file: encryption}, fingerprint: {file: fingerprint}}"
+	if r.shared {
+		dataDir, keys = filepath.Join(r.folder, "data"), "data_dir_shared: true" // they make the keys
+	}
 	fmt.Fprintf(&b, `replica: %s
 grpc: {listen: %q}
 metrics: {listen: %q}
@@ -157,21 +171,23 @@ data_dir: %q
 lease: 5s
 log: {level: warn}
 journal: {cluster: {servers: ["nats://%s"], replicas: %d}}
-keys: {encryption: {file: encryption}, fingerprint: {file: fingerprint}}
+%s
 limits:
   requests: {directory: {requests: 100000, per: 1s}, entra: {requests: 100000, per: 1s}, intune: {requests: 100000, per: 1s}}
 clouds:
-  lab: {authority: %[7]q, graph: %[7]q, ca_file: ca.pem}
+  lab: {authority: %[8]q, graph: %[8]q, ca_file: ca.pem}
 tenants:
-`, name, own.address, own.metrics, filepath.Join(r.folder, name), strings.Join(r.nats.addresses, `", "nats://`), len(r.nats.addresses), r.simulator.URL())
-	for _, tenant := range r.tenants {
+`, name, own.address, own.metrics, dataDir, strings.Join(r.nats.addresses, `", "nats://`), len(r.nats.addresses), keys, r.simulator.URL())
+	for _, tenant := range r.names {
 		fmt.Fprintf(&b, `  - id: %s
     directory_id: %s
     cloud: lab
     configuration_types: [%s]
     service_principal: {client_id: %s, client_secret: {file: client-secret}}
-    repository: {remote: "%s/%[1]s.git"}
-`, tenant, account.DirectoryID, strings.Join(chaosTypes, ", "), account.ClientID, remotes)
+`, tenant, account.DirectoryID, strings.Join(chaosTypes, ", "), account.ClientID)
+		if !r.shared {
+			fmt.Fprintf(&b, "    repository: {remote: \"%s/%s.git\"}\n", remotes, tenant)
+		}
 	}
 	return b.String()
 }
@@ -192,8 +208,11 @@ func (r *replica) waitServing(ctx context.Context, t testing.TB) {
 	})
 }
 
-// remote returns the folder of a tenant's remote.
-func (r *replicas) remote(tenant string) string {
+// backup returns the folder of a tenant's backup: the remote, unless data_dir is shared.
+func (r *replicas) backup(tenant string) string {
+	if r.shared {
+		return filepath.Join(r.folder, "data", "repositories", tenant+".git")
+	}
 	return filepath.Join(r.folder, "remotes", tenant+".git")
 }
 

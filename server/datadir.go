@@ -49,3 +49,12 @@ func removeLeftovers(cfg *config) error {
 	}
 	return err
 }
+
+// lockFile waits until this process has a file for itself.
+func lockFile(path string) (unlock func(), err error) {
+	lock := flock.New(path, flock.SetPermissions(0o600))
+	if err := lock.Lock(); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return func() { _ = lock.Unlock() }, nil // it ends with the process, at the latest
+}

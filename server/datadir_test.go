@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -68,6 +71,28 @@ func TestRemoveLeftovers(t *testing.T) {
 		}
 		if _, err := os.Stat(path); (err == nil) != shared {
 			t.Errorf("shared %t: %v", shared, err)
+		}
+	}
+}
+
+// Of replicas that start at once on one data_dir, one makes the keys.
+func TestSharedKeysAreMadeOnce(t *testing.T) {
+	cfg := &config{DataDir: t.TempDir(), DataDirShared: true}
+	const replicas = 8
+	var made [replicas]keys
+	var group sync.WaitGroup
+	for i := range replicas {
+		group.Go(func() {
+			var err error
+			if made[i], err = loadKeys(cfg, slog.New(slog.DiscardHandler)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	for i := range made {
+		if made[i].encryption != made[0].encryption || !bytes.Equal(made[i].fingerprint, made[0].fingerprint) {
+			t.Errorf("replica %d has keys of its own", i)
 		}
 	}
 }

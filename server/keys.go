@@ -61,8 +61,16 @@ var (
 // loadKeys returns the keys that the configuration names. One that it does not name
 // is made under <data_dir>/keys by the first start, with a warning, and read from
 // there by every other. Call it when no other process uses data_dir.
-func loadKeys(cfg *config, logger *slog.Logger) (keys, error) {
+func loadKeys(cfg *config, logger *slog.Logger) (_ keys, err error) {
 	var k keys
+	if cfg.DataDirShared && (cfg.Keys.Encryption == nil || cfg.Keys.Fingerprint == nil) {
+		// Of several that start at once one makes the keys.
+		unlock, err := lockFile(filepath.Join(cfg.DataDir, "keys.lock"))
+		if err != nil {
+			return keys{}, err
+		}
+		defer unlock()
+	}
 	encryption, encryptionErr := loadKey(cfg.DataDir, encryptionUse, cfg.Keys.Encryption, logger)
 	fingerprint, fingerprintErr := loadKey(cfg.DataDir, fingerprintUse, cfg.Keys.Fingerprint, logger)
 	if err := errors.Join(encryptionErr, fingerprintErr); err != nil {
@@ -72,7 +80,6 @@ func loadKeys(cfg *config, logger *slog.Logger) (keys, error) {
 		return keys{}, errors.New("keys.encryption and keys.fingerprint are the same. Make another: openssl rand -base64 32")
 	}
 	k.encryption, k.fingerprint = [keySize]byte(encryption), fingerprint
-	var err error
 	k.previousFingerprints, err = loadPreviousKeys(cfg.Keys.FingerprintPrevious, k, logger)
 	return k, err
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,10 @@ type metrics struct {
 	pushFailures *prometheus.CounterVec
 	appends      prometheus.Histogram
 	appendErrors prometheus.Counter
+
+	mu sync.Mutex
+	// held are the syncs that this process took and did not finish.
+	held map[string]bool
 }
 
 // newMetrics returns counters at zero.
@@ -43,6 +48,7 @@ func newMetrics() *metrics {
 	}
 	m := &metrics{
 		registry:     prometheus.NewRegistry(),
+		held:         map[string]bool{},
 		calls:        vector("understudy_calls_total", "Calls that ended, by method and status code.", "method", "code"),
 		finished:     vector("understudy_syncs_finished_total", "Syncs that this process finished, by state.", "state"),
 		takeovers:    counter("understudy_sync_takeovers_total", "Syncs that this process took over from another one."),

@@ -3,8 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
@@ -34,7 +35,21 @@ func (s *meteredSyncs) Open(ctx context.Context, name string) (port.Log, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &meteredLog{Log: log, metrics: s.metrics, worker: s.Worker(), tenant: tenantID(engine.TenantOf(name))}, nil
+	return &meteredLog{Log: log, metrics: s.metrics, name: name}, nil
+}
+
+// findLost counts the syncs that this process held and another one has by now.
+func (s *meteredSyncs) findLost(ctx context.Context) {
+	for _, name := range s.metrics.holding() {
+		sync, err := s.Get(ctx, name)
+		var gone *port.NotFoundError
+		switch {
+		case errors.As(err, &gone):
+			s.metrics.release(name)
+		case err == nil && sync.GetWorker() != s.Worker() && s.metrics.release(name):
+			s.metrics.lost.Inc()
+		}
+	}
 }
 
 // tenantID returns the id in `tenants/{tenant}`.
@@ -44,42 +59,18 @@ func tenantID(name string) string { return strings.TrimPrefix(name, "tenants/") 
 type meteredLog struct {
 	port.Log
 	metrics *metrics
-	worker  string
-	tenant  string
-	// held says that the sync was this worker's; lost that it is not any more.
-	held, lost atomic.Bool
+	name    string
 }
 
 // Append implements [port.Log].
 func (l *meteredLog) Append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
 	began := time.Now()
 	err := l.Log.Append(ctx, events...)
-	var fenced *port.FencedError
-	switch {
-	case err == nil:
-		l.metrics.stored(began, nil)
+	l.metrics.stored(began, err)
+	if err == nil {
 		l.count(events)
-	case !errors.As(err, &fenced):
-		l.metrics.stored(began, err)
-	default:
-		l.lose()
 	}
 	return err
-}
-
-// Sync implements [port.Log]. A worker finds out by it, too, that it lost its sync.
-func (l *meteredLog) Sync() *understudyv1.Sync {
-	sync := l.Log.Sync()
-	if sync.GetWorker() != l.worker {
-		l.lose()
-	}
-	return sync
-}
-
-func (l *meteredLog) lose() {
-	if l.held.Load() && l.lost.CompareAndSwap(false, true) {
-		l.metrics.lost.Inc()
-	}
 }
 
 // count counts events that were stored.
@@ -87,17 +78,39 @@ func (l *meteredLog) count(events []*understudyv1.SyncEvent) {
 	for _, event := range events {
 		switch e := event.GetEvent().(type) {
 		case *understudyv1.SyncEvent_Started:
-			l.held.Store(true)
+			l.metrics.hold(l.name)
 		case *understudyv1.SyncEvent_StateChanged:
 			if e.StateChanged.GetWorker() != "" {
-				l.held.Store(true)
+				l.metrics.hold(l.name)
 				l.metrics.takeovers.Inc()
 			}
 		case *understudyv1.SyncEvent_Finished:
-			l.held.Store(false) // what comes after it is refused to everybody
-			l.metrics.finish(l.tenant, e.Finished.GetSync())
+			l.metrics.release(l.name)
+			l.metrics.finish(tenantID(engine.TenantOf(l.name)), e.Finished.GetSync())
 		}
 	}
+}
+
+// hold notes that a sync is this process's.
+func (m *metrics) hold(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held[name] = true
+}
+
+// release notes that it is not any more, and says whether it was.
+func (m *metrics) release(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.held[name]
+	delete(m.held, name)
+	return was
+}
+
+func (m *metrics) holding() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.held))
 }
 
 // stored counts one attempt to store.

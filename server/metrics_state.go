@@ -16,7 +16,7 @@ import (
 
 // stateCollector says how things are now, when it is asked.
 type stateCollector struct {
-	syncs    port.Syncs
+	syncs    *meteredSyncs
 	healthy  func() error
 	watchers func() (open, slow int64)
 	last     *lastSyncs
@@ -57,6 +57,7 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), metricsTimeout/2)
 	defer cancel()
+	c.syncs.findLost(ctx)
 	if unfinished, err := c.syncs.Unfinished(ctx); err == nil {
 		states, running := map[understudyv1.SyncState]int{}, 0
 		for _, s := range unfinished {

@@ -60,6 +60,10 @@ func TestMetrics(t *testing.T) {
 		t.Fatalf("the sync without a secret is %s", s.final.GetState())
 	}
 	h.lab.service.last.lookNow(h.ctx)
+	// An event can be read before the one who stored it has counted it.
+	eventually(t, 10*time.Second, "both are counted", func() bool {
+		return scrape(h.ctx, t, address)[`understudy_syncs_finished_total{state="failed"}`] == "1"
+	})
 	series := scrape(h.ctx, t, address)
 	for name, want := range map[string]string{
 		`understudy_syncs_finished_total{state="succeeded"}`:                           "1",
@@ -142,7 +146,7 @@ func TestMeteredLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inner := log.(*meteredLog).Log.(*scriptedLog)
+	inner := &syncs.Syncs.(*openSyncs).log
 	appends := func(failure error, events ...*understudyv1.SyncEvent) {
 		t.Helper()
 		inner.failure = failure
@@ -161,11 +165,10 @@ func TestMeteredLog(t *testing.T) {
 	appends(fenced, taken) // somebody else was faster: nothing was lost
 	appends(nil, taken)
 	appends(&port.StorageError{Err: io.ErrShortWrite}, over)
-	inner.worker = "a-1"
-	log.Sync()
-	inner.worker = "b-1"
-	log.Sync()
-	log.Sync()
+	for _, worker := range []string{"a-1", "b-1", "b-1"} {
+		inner.worker = worker
+		syncs.findLost(t.Context())
+	}
 	appends(fenced, over)
 	appends(nil, over)
 	appends(fenced, over)
@@ -193,19 +196,25 @@ func TestMeteredLog(t *testing.T) {
 	}
 }
 
-type openSyncs struct{ port.Syncs }
+// openSyncs has one sync.
+type openSyncs struct {
+	port.Syncs
+	log scriptedLog
+}
 
 func (*openSyncs) Worker() string { return "a-1" }
 
-func (*openSyncs) Open(context.Context, string) (port.Log, error) { return &scriptedLog{}, nil }
+func (s *openSyncs) Open(context.Context, string) (port.Log, error) { return &s.log, nil }
+
+func (s *openSyncs) Get(context.Context, string) (*understudyv1.Sync, error) {
+	return &understudyv1.Sync{Worker: s.log.worker}, nil
+}
 
 type scriptedLog struct {
 	port.Log
 	failure error
 	worker  string
 }
-
-func (l *scriptedLog) Sync() *understudyv1.Sync { return &understudyv1.Sync{Worker: l.worker} }
 
 func (l *scriptedLog) Append(context.Context, ...*understudyv1.SyncEvent) error { return l.failure }
 

@@ -102,7 +102,7 @@ func (s *service) openMetrics(ctx context.Context, cfg *config) error {
 		names[i] = "tenants/" + cfg.Tenants[i].ID
 	}
 	s.last = newLastSyncs(s.journal, names, s.logger)
-	state := &stateCollector{syncs: s.journal, healthy: s.journal.Healthy, watchers: s.edge.Watchers, last: s.last}
+	state := &stateCollector{syncs: &meteredSyncs{s.journal, s.metrics}, healthy: s.journal.Healthy, watchers: s.edge.Watchers, last: s.last}
 	if err := s.metrics.registry.Register(state); err != nil {
 		return fmt.Errorf("making metrics: %w", err)
 	}
