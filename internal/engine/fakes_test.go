@@ -490,6 +490,9 @@ func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent
 	defer f.view.Unlock()
 	known, err := f.append(f.known, events...)
 	f.known = known
+	if err == nil {
+		f.seen = f.fakeLog.Sync() // it knows what it appended, and what is before that
+	}
 	return err
 }
 

@@ -283,7 +283,7 @@ func (r *run) commit() error {
 		return nil
 	}
 	r.snapshot = snapshot
-	if r.lost() {
+	if r.owned.Err() != nil || !r.owns(r.log.Sync()) {
 		r.disown(errLost) // and nothing is pushed
 		return errLost
 	}

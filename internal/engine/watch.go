@@ -15,11 +15,12 @@ func (r *run) watch() (stop func()) {
 	watching.Go(func() {
 		for ctx.Err() == nil {
 			changed := r.log.Changed()
-			if r.lost() {
+			sync := r.log.Sync()
+			if !r.owns(sync) {
 				r.disown(errLost)
 				return
 			}
-			if r.log.Sync().GetState() == understudyv1.SyncState_SYNC_STATE_CANCELLING {
+			if sync.GetState() == understudyv1.SyncState_SYNC_STATE_CANCELLING {
 				r.cancel(errCancelled)
 			}
 			select {
@@ -34,8 +35,7 @@ func (r *run) watch() (stop func()) {
 	}
 }
 
-// lost says whether the sync is not ours any more.
-func (r *run) lost() bool {
-	s := r.log.Sync()
-	return r.owned.Err() != nil || s.GetAttempt() != r.attemptNumber || s.GetWorker() != r.worker || terminal(s.GetState())
+// owns says whether a sync is still ours, by its log.
+func (r *run) owns(s *understudyv1.Sync) bool {
+	return s.GetAttempt() == r.attemptNumber && s.GetWorker() == r.worker && !terminal(s.GetState())
 }
