@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -279,7 +280,7 @@ func (v *Vault) readCheckpoint(sync string) *checkpoint {
 		return nil
 	}
 	if sync == "" || c.Sync != sync || c.Form != checkpointForm || c.Keys != v.keysName() ||
-		c.Pack != filepath.Base(c.Pack) || len(c.Types) == 0 {
+		c.Pack != filepath.Base(c.Pack) || !strings.HasPrefix(c.Pack, temporaryPack) || len(c.Types) == 0 {
 		return nil
 	}
 	maps.DeleteFunc(c.Types, func(_ string, t *settledType) bool { return t == nil })
