@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -53,6 +54,8 @@ type replica struct {
 // replicaSetup says how many of everything there are.
 type replicaSetup struct {
 	nodes, replicas, tenants int
+	// concurrent is how many syncs each runs at a time; 8.
+	concurrent int
 	// shared gives all replicas one data_dir, and no remotes.
 	shared    bool
 	directory simulator.Config
@@ -173,11 +176,12 @@ log: {level: warn}
 journal: {cluster: {servers: ["nats://%s"], replicas: %d}}
 %s
 limits:
+  concurrent_syncs: %d
   requests: {directory: {requests: 100000, per: 1s}, entra: {requests: 100000, per: 1s}, intune: {requests: 100000, per: 1s}}
 clouds:
-  lab: {authority: %[8]q, graph: %[8]q, ca_file: ca.pem}
+  lab: {authority: %[9]q, graph: %[9]q, ca_file: ca.pem}
 tenants:
-`, name, own.address, own.metrics, dataDir, strings.Join(r.nats.addresses, `", "nats://`), len(r.nats.addresses), keys, r.simulator.URL())
+`, name, own.address, own.metrics, dataDir, strings.Join(r.nats.addresses, `", "nats://`), len(r.nats.addresses), keys, cmp.Or(r.concurrent, 8), r.simulator.URL())
 	for _, tenant := range r.names {
 		fmt.Fprintf(&b, `  - id: %s
     directory_id: %s

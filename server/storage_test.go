@@ -110,8 +110,14 @@ func (s *storageStory) recovers(ctx context.Context) {
 	eventually(s.T, 90*time.Second, "health says SERVING again", func() bool {
 		return s.health(ctx) == healthpb.HealthCheckResponse_SERVING
 	})
-	eventually(s.T, time.Minute, "all syncs are over", func() bool {
-		stream, err := s.client.RunSync(ctx, &understudyv1.RunSyncRequest{Parent: "tenants/t00"})
+	s.recoversTenant(ctx, "tenants/t00")
+}
+
+// recoversTenant demands that a tenant can be synced.
+func (s *storageStory) recoversTenant(ctx context.Context, tenant string) {
+	s.Helper()
+	eventually(s.T, time.Minute, tenant+" can be synced", func() bool {
+		stream, err := s.client.RunSync(ctx, &understudyv1.RunSyncRequest{Parent: tenant})
 		var last *understudyv1.SyncEvent
 		for err == nil {
 			var response *understudyv1.RunSyncResponse
@@ -234,6 +240,53 @@ func fill(t *testing.T, path string) {
 			size /= 2
 		} else if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// What a failing disk does to the journal costs the history that it hit, and no more:
+// the service starts, and the next sync goes on from the backup.
+func TestDamagedJournal(t *testing.T) {
+	t.Parallel()
+	middle := func(content []byte) []byte {
+		for i := len(content) / 2; i < len(content)/2+64; i++ {
+			content[i] ^= 0xff
+		}
+		return content
+	}
+	for name, damage := range map[string]func([]byte) []byte{
+		"torn":    func(content []byte) []byte { return content[:len(content)*2/3] },
+		"flipped": middle,
+		"empty":   func([]byte) []byte { return nil },
+	} {
+		for _, stream := range []string{"EVENTS", "SYNCS"} {
+			t.Run(name+" "+stream, func(t *testing.T) {
+				t.Parallel()
+				ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
+				defer cancel()
+				l := newProcessLab(ctx, t, simulator.Config{Seed: 1, Items: 2}, harnessTypes)
+				unpack(t, "testdata/upgrade/912dc45.tar.gz", l.Folder)
+				content := replaceOnce(t, string(readTestFile(t, l.configFile())), "\nlimits:\n",
+					"\njournal: {retention: 876000h}\nlimits:\n  sync_timeout: 876000h\n")
+				writeTestFile(t, l.configFile(), content)
+				block := filepath.Join(l.Folder, "data", "journal", "jetstream", "$G", "streams", stream, "msgs", "1.blk")
+				writeTestFile(t, block, string(damage(readTestFile(t, block))))
+				before := tree(t, l.repository("contoso"))
+
+				server := startServer(ctx, t, l.configFile())
+				s := &storageStory{T: t, client: server.client, connection: server.connection}
+				if _, err := s.client.ListSyncs(ctx, &understudyv1.ListSyncsRequest{Parent: "tenants/-"}); err != nil {
+					t.Error(err)
+				}
+				s.recoversTenant(ctx, "tenants/contoso")
+				runGit(t, "-C", l.repository("contoso"), "fsck", "--full", "--strict")
+				after := tree(t, l.repository("contoso"))
+				for path := range before {
+					if after[path] == "" {
+						t.Errorf("%s is gone", path)
+					}
+				}
+			})
 		}
 	}
 }
