@@ -80,6 +80,14 @@ type typeReading struct {
 	t       *catalog.Type
 	items   map[string]string
 	reading port.Reading
+	// names are the display names; nil: `Name of <id>`.
+	names map[string]string
+}
+
+// accepting is a reading of which a short list is believed.
+func (r typeReading) accepting() typeReading {
+	r.reading.AcceptCollapse = true
+	return r
 }
 
 // whole is a complete reading.
@@ -121,7 +129,11 @@ func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ..
 	s := synced{settled: map[string]port.Settlement{}}
 	for _, r := range readings {
 		for id, document := range r.items {
-			if err := staging.Add(r.t, port.Item{ID: id, DisplayName: "Name of " + id, JSON: []byte(document)}); err != nil {
+			name := "Name of " + id
+			if r.names != nil {
+				name = r.names[id]
+			}
+			if err := staging.Add(r.t, port.Item{ID: id, DisplayName: name, JSON: []byte(document)}); err != nil {
 				t.Fatalf("Add %s: %v", id, err)
 			}
 		}
@@ -188,7 +200,7 @@ func filesOf(t testing.TB, directory, ref string) map[string]string {
 func itemsOf(all map[string]string, t *catalog.Type) []string {
 	var names []string
 	for path := range all {
-		if name, ok := strings.CutPrefix(path, t.ID+"/"); ok && name != indexFile {
+		if name, ok := strings.CutPrefix(path, t.ID+"/"); ok && name != indexFile && name != namesFile {
 			names = append(names, strings.TrimSuffix(name, fileEnding))
 		}
 	}

@@ -123,7 +123,12 @@ func eachEntry(storage *store, id plumbing.Hash, visit func(name []byte, mode fi
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	in := bufio.NewReader(reader)
+	return eachEntryIn(reader, visit)
+}
+
+// eachEntryIn is eachEntry for the content of a tree.
+func eachEntryIn(content io.Reader, visit func(name []byte, mode filemode.FileMode, id plumbing.Hash) error) error {
+	in := bufio.NewReader(content)
 	var name []byte
 	for {
 		text, err := in.ReadString(' ')
