@@ -132,8 +132,10 @@ type Vault interface {
 	// [Staging.Resumed].
 	Begin(ctx context.Context, sync string) (Staging, error)
 	// Committed returns the snapshot that a sync (its name) committed, or nil when
-	// it made no commit. PushState is NO_REMOTE where that is so; unset otherwise:
-	// whether the push was reached is not known. It changes nothing.
+	// it made no commit. PushState is NO_REMOTE where that is so; PUSHED where the
+	// remote was asked and has it; unset otherwise: whether the push was reached is not
+	// known. An error means that it is not known whether there is a commit. It changes
+	// nothing of the backup. Call it for a sync that is ours, before Begin.
 	Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error)
 	// Changes yields the items that a commit changed against its parent, ordered
 	// by path; of one configuration type, or of all when the id is empty.
@@ -164,9 +166,13 @@ type Staging interface {
 	// last commit. PushState is unset: see Push.
 	Commit(ctx context.Context, info CommitInfo) (*understudyv1.Snapshot, error)
 	// Push brings the branch to the remote, if there is one, and returns what
-	// became of it. The error says why it failed; the local commit stays.
+	// became of it. Where the remote moved meanwhile the commit is made again on top of
+	// it, and the snapshot that Commit returned is changed to name the one that is
+	// there now. The error says why it failed; the local commit stays.
 	Push(ctx context.Context) (understudyv1.PushState, error)
-	// Close discards what was not committed and frees what the staging holds.
+	// Close frees what the staging holds. Without a Commit, be it one that failed or a
+	// dry run, what was settled may be kept for another worker of the same sync; what
+	// was not is discarded.
 	Close() error
 }
 

@@ -15,10 +15,16 @@ import (
 
 // Commit implements [port.Staging]. Once begun it is not given up.
 func (s *staging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1.Snapshot, error) {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pack == nil || s.closed {
 		return nil, errDone
+	}
+	s.checkpoints.ended = true
+	if err := s.held.check(); err != nil {
+		return nil, err
 	}
 	if info.DryRun {
 		return nil, nil
@@ -38,8 +44,11 @@ func (s *staging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1
 		snapshot.Created = true
 	}
 	snapshot.Commit = s.previous.Hash.String()
+	s.snapshot = snapshot
 	s.notes.Commit = snapshot.GetCommit()
-	s.vault.writeNotes(s.notes)
+	if s.held.check() == nil {
+		s.vault.writeNotes(s.notes)
+	}
 	return snapshot, nil
 }
 
@@ -66,7 +75,7 @@ func (s *staging) writeCommit(root plumbing.Hash, info port.CommitInfo) error {
 		_, err := pack.finish()
 		finished <- err
 	}()
-	lock, err := s.vault.lockRef(s.storage, before, id)
+	lock, err := s.vault.lockRef(s.held, s.storage, before, id)
 	if err := errors.Join(<-finished, err); err != nil {
 		if lock != nil {
 			lock.release()

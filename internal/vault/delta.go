@@ -30,7 +30,12 @@ func (v *Vault) basis(tree plumbing.Hash) string {
 	if tree.IsZero() {
 		return ""
 	}
-	parts := []string{tree.String(), keyName(v.config.FingerprintKey)}
+	return tree.String() + ":" + v.keysName()
+}
+
+// keysName names the keys of fingerprints, and to whom secrets are sealed.
+func (v *Vault) keysName() string {
+	parts := []string{keyName(v.config.FingerprintKey)}
 	for _, key := range v.config.PreviousFingerprintKeys {
 		parts = append(parts, keyName(key))
 	}

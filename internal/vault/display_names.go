@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"crypto/sha1"
+	"errors"
 	"fmt"
 	"io"
 
@@ -125,7 +126,7 @@ func (s *staging) eachType(visit func(id string, run *spool) error) error {
 			if staged := s.types[id]; entry.Mode != filemode.Dir || (staged != nil && staged.written) {
 				continue
 			}
-			run, err := s.runOfFolder(entry.Hash)
+			run, err := s.runOf(&stagedType{treeBefore: entry.Hash})
 			if err != nil {
 				return fmt.Errorf("reading the folder %s: %w", id, err)
 			}
@@ -142,11 +143,11 @@ func (s *staging) eachType(visit func(id string, run *spool) error) error {
 	return nil
 }
 
-// runOfFolder returns the items of a folder of the last commit as a run.
-func (s *staging) runOfFolder(folder plumbing.Hash) (*spool, error) {
+// runOf returns the items of a type as a run.
+func (s *staging) runOf(staged *stagedType) (*spool, error) {
 	run := &spool{scratch: s.scratch}
 	var index plumbing.Hash
-	err := eachEntry(s.storage, folder, func(name []byte, mode filemode.FileMode, id plumbing.Hash) error {
+	err := s.eachEntryOf(staged, plumbing.ZeroHash, func(name []byte, mode filemode.FileMode, id plumbing.Hash) error {
 		if string(name) == indexFile && isFile(mode) {
 			index = id
 		}
@@ -155,8 +156,14 @@ func (s *staging) runOfFolder(folder plumbing.Hash) (*spool, error) {
 	if err != nil || index.IsZero() {
 		return run, err
 	}
-	all, err := s.linesOf(&stagedType{index: index})
-	if err != nil {
+	var all *lines
+	if s.pack.has(index) {
+		content, err := s.pack.content(plumbing.BlobObject, index)
+		if err != nil {
+			return nil, err
+		}
+		all = linesIn(content)
+	} else if all, err = s.linesOf(&stagedType{index: index}); err != nil {
 		return nil, err
 	}
 	defer all.close()
@@ -253,15 +260,47 @@ func (s *staging) eachEntryOf(staged *stagedType, names plumbing.Hash, visit fun
 		return visit(name, mode, id)
 	}
 	var err error
-	if staged.folder != nil {
-		err = eachEntryIn(staged.folder.reader(), entry)
-	} else {
+	if staged.bare == staged.bareBefore {
 		err = eachEntry(s.storage, staged.treeBefore, entry)
+	} else {
+		err = s.pack.eachEntryOf(staged.bare, entry)
 	}
 	if err == nil && pending {
 		err = insert()
 	}
 	return err
+}
+
+// readNames reads what the last commit has of the names of a type.
+func (t *stagedType) readNames(storage *store, folder plumbing.Hash) error {
+	t.treeBefore, t.tree, t.bareBefore = folder, folder, folder
+	err := eachEntry(storage, folder, func(name []byte, mode filemode.FileMode, id plumbing.Hash) error {
+		if string(name) == namesFile && isFile(mode) {
+			t.namesBefore = id
+		}
+		return nil
+	})
+	if err == nil && !t.namesBefore.IsZero() {
+		t.bareBefore, err = withoutNames(storage, folder)
+	}
+	t.bare = t.bareBefore
+	return err
+}
+
+// resumeNames reads what an earlier worker of the sync kept of a type for its names.
+func (s *staging) resumeNames(staged *stagedType, kept string) (err error) {
+	if staged.items, err = s.runOf(staged); err != nil || kept == "" {
+		return err
+	}
+	staged.kept = plumbing.NewHash(kept)
+	content, err := s.pack.content(plumbing.BlobObject, staged.kept)
+	if err != nil {
+		return err
+	}
+	run := &spool{scratch: s.scratch}
+	_, err = io.Copy(run, content)
+	staged.references.runs = []*spool{run}
+	return errors.Join(err, content.Close())
 }
 
 // withoutNames returns what the id of a folder would be without its names.

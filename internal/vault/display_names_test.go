@@ -336,3 +336,66 @@ func TestNamesInADryRun(t *testing.T) {
 		t.Errorf("%v, %v", snapshot, err)
 	}
 }
+
+// A worker that takes a sync over makes the names of what an earlier one settled, as if
+// that had made the commit: of new and of unchanged folders, in the last commit or not.
+func TestNamesAfterATakeover(t *testing.T) {
+	all := func(name string) []typeReading {
+		return []typeReading{
+			groupsNamed(name, "Support"),
+			namedReading(policies, named{policyA: {"A", assignedTo(sales)}, policyB: {"B", assignedTo(support, policyA)}}),
+			namedReading(apps, named{nobody: {"App", assignedTo(sales)}}),
+		}
+	}
+	partly := namedReading(scripts, named{"s": {"S", assignedTo(sales)}})
+	partly.reading.Outcome = incomplete
+	for name, before := range map[string][]typeReading{
+		"nothing":          nil,
+		"other names":      all("Sales"),
+		"the same":         all("Vertrieb"),
+		"one type":         all("Sales")[1:2],
+		"names, not types": {all("Sales")[0], namedReading(policies, named{policyA: {"A", assignedTo(sales)}})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, undisturbed := newVault(t, always), newVault(t, always)
+			for _, v := range []*Vault{v, undisturbed} {
+				runSync(t, v, night, append(slices.Clone(before), whole(roles, documents("r")))...)
+			}
+			runNamedSync(t, undisturbed, theSync, night.Add(hour), append(all("Vertrieb"), partly)...)
+
+			s := begin(t, v, theSync)
+			settled := read(t, s, night.Add(hour), all("Vertrieb")...)
+			s.checkpoint()
+			die(t, s)
+			for range 2 {
+				s = begin(t, v, theSync)
+				for _, r := range all("Vertrieb") {
+					if got, ok := s.Resumed(r.t); !ok || got != settled[r.t.ID] {
+						t.Errorf("%s was settled %v, then %v, %v", r.t.ID, settled[r.t.ID], got, ok)
+					}
+				}
+				if s.checkpoint(); t.Failed() {
+					return
+				}
+				die(t, s)
+			}
+			s = begin(t, v, theSync)
+			for _, r := range all("Vertrieb") {
+				if _, ok := s.Resumed(r.t); !ok {
+					t.Fatalf("%s is to be read again", r.t.ID)
+				}
+			}
+			read(t, s, night.Add(hour), partly)
+			commit(t, s, night.Add(hour))
+			if got, want := files(t, v), files(t, undisturbed); !maps.Equal(got, want) {
+				t.Errorf("the backup is\n%v\nundisturbed\n%v", got, want)
+			}
+			expectNames(t, v, apps, [3]string{sales, groups.ID, "Vertrieb"})
+			expectNames(t, v, scripts, [3]string{sales, groups.ID, "Vertrieb"})
+			nothingLeft(t, v)
+			if unused := git(t, v.config.Directory, "fsck", "--unreachable", "--no-progress"); unused != "" && len(before) == 0 {
+				t.Errorf("what was kept for the takeover is in the backup: %s", unused)
+			}
+		})
+	}
+}

@@ -81,8 +81,8 @@ func fetchError(ctx context.Context, err error) error {
 // receive stores a pack. It is checked and indexed in a folder of its own, and
 // comes among the others when it is whole and on the disk.
 func (v *Vault) receive(ctx context.Context, from io.Reader) error {
-	incoming := v.path(incomingFolder)
-	if err := os.RemoveAll(incoming); err != nil {
+	incoming, err := os.MkdirTemp(v.config.Directory, incomingFolder+"-*") // mode 0700
+	if err != nil {
 		return &port.StorageError{Err: err}
 	}
 	defer func() { _ = os.RemoveAll(incoming) }() // else the next sync does

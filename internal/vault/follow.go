@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -14,20 +15,38 @@ import (
 // pushed: it moves forward with it, and commits that the remote does not have are
 // built again on top. A remote that cannot be followed is logged: reading and
 // committing go on, and the push will say it.
-func (v *Vault) follow(ctx context.Context) error {
+func (v *Vault) follow(ctx context.Context, held *hold) error {
 	if v.remote == nil {
 		return nil
 	}
-	err := v.catchUp(ctx)
+	err := v.catchUp(ctx, held)
 	var failed *RemoteError
 	if errors.As(err, &failed) {
+		if err := v.startable(failed); err != nil {
+			return err
+		}
 		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
 		return nil
 	}
 	return err
 }
 
-func (v *Vault) catchUp(ctx context.Context) error {
+// startable says whether a sync can go on although the remote cannot be followed. A
+// machine that has no copy of a backup that several write does not begin another one:
+// what it compares with would be nothing.
+func (v *Vault) startable(failed *RemoteError) error {
+	if !v.config.Replicated {
+		return nil
+	}
+	ours, err := v.tip(v.storage())
+	if err == nil && ours == nil {
+		err = &port.StorageError{Err: fmt.Errorf(
+			"this machine has no copy of the backup yet, and the remote cannot be read, which may have one. Sync again when it can: %w", failed)}
+	}
+	return err
+}
+
+func (v *Vault) catchUp(ctx context.Context, held *hold) error {
 	storage := v.storage()
 	ours, err := v.tip(storage)
 	if err != nil {
@@ -43,7 +62,7 @@ func (v *Vault) catchUp(ctx context.Context) error {
 	}
 	storage = v.storage() // with what was fetched
 	if ours == nil {
-		return v.move(storage, plumbing.ZeroHash, theirs)
+		return v.move(held, storage, plumbing.ZeroHash, theirs)
 	}
 	behind, err := isAncestor(ctx, storage, theirs, tip)
 	if err != nil || behind {
@@ -54,7 +73,7 @@ func (v *Vault) catchUp(ctx context.Context) error {
 		return v.unreadable(err)
 	}
 	if ahead {
-		return v.move(storage, tip, theirs)
+		return v.move(held, storage, tip, theirs)
 	}
 	rebuilt, err := v.rebuild(ctx, storage, ours, theirs)
 	if err != nil {
@@ -62,12 +81,12 @@ func (v *Vault) catchUp(ctx context.Context) error {
 	}
 	v.logger.Warn("the remote branch and ours had moved apart; our commits are built on top of it",
 		"remote", theirs.String(), "before", tip.String(), "now", rebuilt.String())
-	return v.move(v.storage(), tip, rebuilt)
+	return v.move(held, v.storage(), tip, rebuilt)
 }
 
 // move sets the branch.
-func (v *Vault) move(storage *store, from, to plumbing.Hash) error {
-	if err := v.setRef(storage, from, to); err != nil {
+func (v *Vault) move(held *hold, storage *store, from, to plumbing.Hash) error {
+	if err := v.setRef(held, storage, from, to); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	return nil

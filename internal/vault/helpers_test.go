@@ -84,6 +84,13 @@ type typeReading struct {
 	names map[string]string
 }
 
+func (r typeReading) nameOf(id string) string {
+	if r.names == nil {
+		return "Name of " + id
+	}
+	return r.names[id]
+}
+
 // accepting is a reading of which a short list is believed.
 func (r typeReading) accepting() typeReading {
 	r.reading.AcceptCollapse = true
@@ -129,11 +136,7 @@ func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ..
 	s := synced{settled: map[string]port.Settlement{}}
 	for _, r := range readings {
 		for id, document := range r.items {
-			name := "Name of " + id
-			if r.names != nil {
-				name = r.names[id]
-			}
-			if err := staging.Add(r.t, port.Item{ID: id, DisplayName: name, JSON: []byte(document)}); err != nil {
+			if err := staging.Add(r.t, port.Item{ID: id, DisplayName: r.nameOf(id), JSON: []byte(document)}); err != nil {
 				t.Fatalf("Add %s: %v", id, err)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
 )
 
@@ -23,6 +25,8 @@ const (
 	childRole       = "UNDERSTUDY_VAULT_CHILD"
 	roleCommits     = "commits"
 	roleDiskFull    = "disk full"
+	roleTakesOver   = "takes over"
+	roleFrozen      = "frozen"
 	childRepository = "UNDERSTUDY_VAULT_REPOSITORY"
 )
 
@@ -36,6 +40,11 @@ func runChild(role string) int {
 			}
 		case roleDiskFull:
 			err = commitOnFullDisk(v)
+		case roleTakesOver:
+			v.config.CheckpointInterval = 1
+			err = takeOverOnce(v, os.Stdout)
+		case roleFrozen:
+			err = commitWhenTold(v)
 		}
 	}
 	if err != nil {
@@ -167,4 +176,129 @@ func TestDiskFull(t *testing.T) {
 	}
 	runSync(t, v, night, whole(scripts, documents("s")))
 	checkRepository(t, v)
+}
+
+// killedTypes is how many types a sync reads that is killed and taken over.
+const killedTypes = 12
+
+// takeOverOnce carries the same sync out as every other process of its role, and says
+// how far it is. It ends with the commit.
+func takeOverOnce(v *Vault, out io.Writer) error {
+	ctx := context.Background()
+	staging, err := v.Begin(ctx, theSync)
+	if err != nil {
+		return err
+	}
+	for i := range killedTypes {
+		configurationType := &catalog.Type{ID: fmt.Sprintf("entra/type-%d", i)}
+		word := "resumed"
+		if _, ok := staging.Resumed(configurationType); !ok {
+			for j := range 40 {
+				document := fmt.Appendf(nil, `{"type":%d,"item":%d,"text":%q}`, i, j, strings.Repeat("x", i*j))
+				if err := staging.Add(configurationType, port.Item{ID: fmt.Sprint(j), JSON: document}); err != nil {
+					return err
+				}
+			}
+			if _, err := staging.Settle(configurationType, port.Reading{Outcome: complete, Time: night}); err != nil {
+				return err
+			}
+			word = "read"
+		}
+		if _, err := fmt.Fprintln(out, word, i); err != nil {
+			return err
+		}
+	}
+	snapshot, err := staging.Commit(ctx, port.CommitInfo{Sync: theSync, Time: night})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "committed", snapshot.GetTree())
+	return errors.Join(err, staging.Close())
+}
+
+// The workers of a sync are killed at any moment, one after the other: what one
+// settled the next does not read again, and the backup is that of one that nobody
+// killed.
+func TestKilledAndTakenOver(t *testing.T) {
+	undisturbed := newVault(t, nil)
+	if err := takeOverOnce(undisturbed, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	_, want, err := undisturbed.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kills, resumed, readTwice := 0, 0, 0
+	for range 4 {
+		v := newVault(t, nil)
+		reads := map[string]int{}
+		for committed := false; !committed; {
+			command := child(t, roleTakesOver, v.config.Directory)
+			out, err := command.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said strings.Builder
+			command.Stderr = &said
+			if err := command.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			var timer *time.Timer
+			for lines.Scan() {
+				if timer == nil { // it has begun
+					timer = time.AfterFunc(time.Duration(rand.IntN(25_000))*time.Microsecond, func() { _ = command.Process.Kill() })
+				}
+				word, rest, _ := strings.Cut(lines.Text(), " ")
+				switch word {
+				case "read":
+					reads[rest]++
+				case "resumed":
+					resumed++
+					if reads[rest] == 0 {
+						reads[rest]++ // its reader was killed before it could say so
+					}
+				case "committed":
+					committed = true
+					if rest != want {
+						t.Fatalf("the tree is %s, undisturbed it is %s", rest, want)
+					}
+				}
+			}
+			if timer != nil {
+				timer.Stop()
+			}
+			if err := command.Wait(); err != nil {
+				kills++
+				if said.Len() > 0 {
+					t.Fatal(said.String())
+				}
+			}
+			if _, err := os.Stat(v.path("HEAD")); err == nil {
+				if out, err := tryGit(t, v.config.Directory, "", "fsck", "--full", "--strict"); err != nil {
+					t.Fatalf("git fsck finds damage: %s", out)
+				}
+			}
+			// It may have been killed between the commit and saying so.
+			if snapshot, err := v.Committed(t.Context(), theSync); err != nil || (snapshot != nil && snapshot.GetTree() != want) {
+				t.Fatalf("%v, %v", snapshot, err)
+			} else if snapshot != nil {
+				committed = true
+			}
+		}
+		for _, n := range reads {
+			readTwice += n - 1
+		}
+		runSync(t, v, night, whole(groups, documents("a")))
+		nothingLeft(t, v)
+	}
+	t.Logf("%d kills, %d times a type was resumed, %d times one was read again", kills, resumed, readTwice)
+	if kills == 0 || resumed == 0 {
+		t.Errorf("%d kills, %d resumed: nothing was shown", kills, resumed)
+	}
+	// A type is read again only when its worker was killed before the next checkpoint, and
+	// all are when that was in the middle of the commit.
+	if readTwice > resumed/2 {
+		t.Errorf("%d types were read again after %d kills", readTwice, kills)
+	}
 }

@@ -11,18 +11,21 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// merger brings what one of our commits changed into a tree of the remote. Where
-// both changed a file, the later one counts; a file that one side removed and the
-// other changed stays. So nothing is removed that somebody wrote since, and what is
-// not taken is still in the history.
+// merger brings what one of our commits changed into a tree of the remote. Where both
+// changed a type, and the remote's was read completely since, that counts whole: ours
+// is older, and would take items back to what they were, or bring removed ones back.
+// Else it is put together file by file: where both changed a file, the later one
+// counts; a file that one side removed and the other changed stays. So nothing is
+// removed that somebody wrote since.
 type merger struct {
 	storage *store
 	pack    *packWriter
 	// made and blobs have what was written and cannot be read from the disk yet.
 	made  map[plumbing.Hash][]treeEntry
 	blobs map[plumbing.Hash][]byte
-	// theirsIsLater says whose file counts.
-	theirsIsLater bool
+	// later are the types that the remote's commits changed since ours was made; true:
+	// one of them read the type completely.
+	later map[string]bool
 }
 
 // merge returns the tree that has the changes from base to ours, and those from
@@ -85,6 +88,8 @@ func (m *merger) entry(path string, base, ours, theirs treeEntry) (treeEntry, er
 		return theirs, nil
 	case theirs.id.IsZero():
 		return ours, nil
+	case m.later[path] && theirs.isFolder() && strings.Count(path, "/")+1 == typeDepth:
+		return theirs, nil
 	case ours.isFolder() && theirs.isFolder():
 		if !base.isFolder() {
 			base.id = plumbing.ZeroHash
@@ -95,10 +100,18 @@ func (m *merger) entry(path string, base, ours, theirs treeEntry) (treeEntry, er
 		return treeEntry{}, &RemoteError{Reason: RemoteDiverged, Detail: "a file here is a folder there"}
 	case path == coverageFile:
 		return m.coverage(base, ours, theirs)
-	case m.theirsIsLater:
+	case m.theirsIsLater(path):
 		return theirs, nil
 	}
 	return ours, nil
+}
+
+// theirsIsLater says whether the remote changed the type that a file is of since.
+func (m *merger) theirsIsLater(path string) bool {
+	workload, rest, _ := strings.Cut(path, "/")
+	name, _, _ := strings.Cut(rest, "/")
+	_, later := m.later[workload+"/"+name]
+	return later
 }
 
 // entries returns the entries of a tree.
@@ -163,7 +176,8 @@ func (m *merger) index(merged, ours, theirs map[string]treeEntry) error {
 	return err
 }
 
-// coverage merges `coverage.json` by types.
+// coverage merges `coverage.json` by types: what the remote says of a type that it
+// changed since counts, else what ours changed.
 func (m *merger) coverage(base, ours, theirs treeEntry) (treeEntry, error) {
 	var sides [3]coverage
 	for i, entry := range []treeEntry{base, ours, theirs} {
@@ -178,8 +192,8 @@ func (m *merger) coverage(base, ours, theirs treeEntry) (treeEntry, error) {
 	merged := coverage{}
 	maps.Copy(merged, sides[2])
 	for id, a := range sides[1] {
-		was, b := sides[0][id], sides[2][id]
-		if b == nil || (!a.equal(was) && (b.equal(was) || !m.theirsIsLater)) {
+		_, later := m.later[id]
+		if b := sides[2][id]; b == nil || (!later && !a.equal(sides[0][id])) {
 			merged[id] = a
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
@@ -54,30 +55,83 @@ func message(info port.CommitInfo) string {
 const committedDepth = 32
 
 // Committed returns the snapshot that a sync committed, or nil when there is none
-// among the last commits of the branch. PushState is NO_REMOTE when that is so,
-// else unset: it is not known whether the push was reached. It changes nothing.
+// among the last commits of the branch, here and, where several machines write, of the
+// remote.
 func (v *Vault) Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error) {
-	if _, err := os.Stat(v.path("HEAD")); errors.Is(err, os.ErrNotExist) || sync == "" {
+	if sync == "" {
+		return nil, nil
+	}
+	if v.remote != nil && v.config.Replicated {
+		return v.committedAnywhere(ctx, sync)
+	}
+	if _, err := os.Stat(v.path("HEAD")); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	v.reading.RLock()
 	defer v.reading.RUnlock()
-	commit, err := v.tip(v.storage())
+	storage := v.storage()
+	id, err := v.branch(storage)
+	if err != nil {
+		return nil, err
+	}
+	return v.findSync(ctx, storage, id, sync)
+}
+
+// committedAnywhere is Committed where the remote is the truth. What it has and we do
+// not is fetched; the branch stays where it is.
+func (v *Vault) committedAnywhere(ctx context.Context, sync string) (_ *understudyv1.Snapshot, err error) {
+	if err := makeDirectory(v.config.Directory); err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	held, err := v.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	if err := v.initialize(); err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	ours, err := v.branch(v.storage())
+	if err != nil {
+		return nil, err
+	}
+	theirs, failed := v.remoteTip(ctx, v.storage(), ours)
+	if failed == nil {
+		found, err := v.findSync(ctx, v.storage(), theirs, sync)
+		if found != nil {
+			found.PushState = understudyv1.PushState_PUSH_STATE_PUSHED
+		}
+		if found != nil || err != nil {
+			return found, err
+		}
+	}
+	found, err := v.findSync(ctx, v.storage(), ours, sync)
+	if found != nil || err != nil {
+		return found, err
+	}
+	return nil, failed
+}
+
+// findSync returns the snapshot of a sync among a commit, which may be zero, and a few
+// below it.
+func (v *Vault) findSync(ctx context.Context, storage *store, id plumbing.Hash, sync string) (*understudyv1.Snapshot, error) {
 	for range committedDepth {
-		if err != nil || commit == nil {
-			return nil, err
+		if id.IsZero() {
+			break
 		}
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
+		commit, err := object.GetCommit(storage, id)
+		if err != nil {
+			return nil, fmt.Errorf("reading a commit: %w", err)
+		}
 		if madeBy(commit, sync) {
 			return v.snapshotOf(commit), nil
 		}
-		if commit.NumParents() == 0 {
-			return nil, nil
-		}
-		if commit, err = commit.Parent(0); err != nil {
-			err = fmt.Errorf("reading a commit: %w", err)
+		id = plumbing.ZeroHash
+		if commit.NumParents() > 0 {
+			id = commit.ParentHashes[0]
 		}
 	}
 	return nil, nil

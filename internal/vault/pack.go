@@ -172,18 +172,10 @@ func (w *packWriter) put(kind plumbing.ObjectType, id plumbing.Hash, content []b
 // putStream is put for an object that is too large to hold: write writes its
 // content, the same each time that it is called. The object is written only when
 // its id is neither known nor that of before.
-func (w *packWriter) putStream(kind plumbing.ObjectType, size int64, before plumbing.Hash, write func(io.Writer) error) (id plumbing.Hash, err error) {
-	sum := sha1.New()
-	sum.Write(objectHeader(kind, size))
-	if err := write(sum); err != nil {
-		return id, err
-	}
-	sum.Sum(id[:0])
-	if id != before && !w.has(id) && w.broken == nil {
-		w.broken = w.stream(kind, size, id, write)
-	}
+func (w *packWriter) putStream(kind plumbing.ObjectType, size int64, before plumbing.Hash, write func(io.Writer) error) (plumbing.Hash, error) {
+	id, err := w.keep(kind, size, before, write)
 	w.use(id)
-	return id, w.broken
+	return id, err
 }
 
 func (w *packWriter) stream(kind plumbing.ObjectType, size int64, id plumbing.Hash, write func(io.Writer) error) error {
@@ -236,6 +228,22 @@ func (w *packWriter) note(id plumbing.Hash, size int64, crc uint32) {
 	w.offset += size
 }
 
+// flush writes what is in the buffer.
+func (w *packWriter) flush() error {
+	if w.broken == nil {
+		w.broken = w.out.Flush()
+	}
+	return w.broken
+}
+
+// end returns where an object of the pack ends.
+func (w *packWriter) end(place int) int64 {
+	if place+1 < w.objects.n {
+		return w.objects.at(place + 1).offset()
+	}
+	return w.offset
+}
+
 // abort removes the pack.
 func (w *packWriter) abort() {
 	w.file.Close()
@@ -244,10 +252,7 @@ func (w *packWriter) abort() {
 
 // seal writes what is left of the pack and returns its checksum.
 func (w *packWriter) seal() ([]byte, error) {
-	if w.broken != nil {
-		return nil, w.broken
-	}
-	if err := w.out.Flush(); err != nil {
+	if err := w.flush(); err != nil {
 		return nil, err
 	}
 	header := [packHeaderSize]byte{'P', 'A', 'C', 'K', 0, 0, 0, 2}
@@ -312,10 +317,7 @@ func (w *packWriter) withoutUnused() (_ *packWriter, err error) {
 		return w, nil
 	}
 	defer w.abort()
-	if w.broken != nil {
-		return nil, w.broken
-	}
-	if err := w.out.Flush(); err != nil {
+	if err := w.flush(); err != nil {
 		return nil, err
 	}
 	smaller, err := newPackWriter(w.directory)
@@ -327,11 +329,7 @@ func (w *packWriter) withoutUnused() (_ *packWriter, err error) {
 		if o.place&inUse == 0 {
 			continue
 		}
-		end := w.offset
-		if i+1 < w.objects.n {
-			end = w.objects.at(i + 1).offset()
-		}
-		entry := make([]byte, end-o.offset())
+		entry := make([]byte, w.end(i)-o.offset())
 		if _, err := w.file.ReadAt(entry, o.offset()); err != nil {
 			smaller.abort()
 			return nil, err

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
@@ -15,7 +17,8 @@ import (
 
 // Push implements [port.Staging]. Its error is a [*RemoteError]. It never forces:
 // the remote moves from the commit that it had, which is one of ours, or not at
-// all. Commits of earlier syncs that were not pushed go with it.
+// all. When somebody else moved it meanwhile, our commits are built again on top, and
+// it is tried again. Commits of earlier syncs that were not pushed go with it.
 func (s *staging) Push(ctx context.Context) (understudyv1.PushState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -23,11 +26,59 @@ func (s *staging) Push(ctx context.Context) (understudyv1.PushState, error) {
 		return understudyv1.PushState_PUSH_STATE_NO_REMOTE, nil
 	}
 	if s.previous != nil {
-		if err := s.push(ctx); err != nil {
+		if err := s.pushAgain(ctx); err != nil {
 			return understudyv1.PushState_PUSH_STATE_FAILED, err
 		}
 	}
 	return understudyv1.PushState_PUSH_STATE_PUSHED, nil
+}
+
+// How often a push is tried that others are faster than, and how long is waited in
+// between, at most: longer each time.
+const (
+	maxPushes = 5
+	pushWait  = 200 * time.Millisecond
+)
+
+// pushAgain pushes until nobody else was faster.
+func (s *staging) pushAgain(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := s.push(ctx)
+		var failed *RemoteError
+		if err == nil || !errors.As(err, &failed) || failed.Reason != RemoteMoved || try == maxPushes {
+			return err
+		}
+		timer := time.NewTimer(rand.N(time.Duration(try) * pushWait))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+		if err := s.buildAgain(ctx); err != nil {
+			return s.vault.unreadable(err)
+		}
+	}
+}
+
+// buildAgain builds our commits again on the remote's, and lets the snapshot say so.
+func (s *staging) buildAgain(ctx context.Context) error {
+	if err := s.vault.catchUp(ctx, s.held); err != nil {
+		return err
+	}
+	tip, err := s.vault.tip(s.vault.storage())
+	if err != nil {
+		return err
+	}
+	s.previous = tip
+	if s.snapshot != nil {
+		s.snapshot.Commit, s.snapshot.Tree = tip.Hash.String(), tip.TreeHash.String()
+		s.notes.Commit = s.snapshot.GetCommit()
+		if s.held.check() == nil {
+			s.vault.writeNotes(s.notes)
+		}
+	}
+	return nil
 }
 
 func (s *staging) push(ctx context.Context) error {
@@ -70,8 +121,9 @@ func (s *staging) forward(ctx context.Context, storage *store, theirs plumbing.H
 		if err != nil || below {
 			return false, s.vault.unreadable(err)
 		}
-		// We knew it when the sync began, and could not build on it.
-		return false, &RemoteError{Reason: RemoteDiverged}
+		// It was not there, or could not be built on, when the sync began. Whether it can
+		// be built on is found out by trying.
+		return false, &RemoteError{Reason: RemoteMoved}
 	}
 	if _, err := s.vault.remoteTip(ctx, storage, s.previous.Hash); err != nil {
 		return false, err

@@ -23,6 +23,10 @@ func (v *Vault) rebuild(ctx context.Context, storage *store, ours *object.Commit
 	if err != nil {
 		return plumbing.ZeroHash, err
 	}
+	changes, err := changesOf(ctx, storage, ours.Hash, theirs)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
 	tip, err := object.GetCommit(storage, theirs)
 	if err != nil {
 		return plumbing.ZeroHash, fmt.Errorf("reading the remote's commit: %w", err)
@@ -44,7 +48,7 @@ func (v *Vault) rebuild(ctx context.Context, storage *store, ours *object.Commit
 			}
 			base = parent.TreeHash
 		}
-		m.theirsIsLater = tip.Committer.When.After(commit.Committer.When)
+		m.later = notBefore(changes, commit.Committer.When)
 		merged, err := m.merge("", base, commit.TreeHash, tree)
 		if err != nil {
 			pack.abort()
@@ -54,7 +58,7 @@ func (v *Vault) rebuild(ctx context.Context, storage *store, ours *object.Commit
 			continue // the remote has all of it
 		}
 		tree = merged
-		content := againOn(commit, last, tree)
+		content := commitOn(commit, tree, last)
 		last = objectID(plumbing.CommitObject, content)
 		if err := pack.put(plumbing.CommitObject, last, content); err != nil {
 			pack.abort()
@@ -97,13 +101,16 @@ func unpushed(ctx context.Context, storage *store, ours *object.Commit, theirs p
 	return commits, nil
 }
 
-// againOn returns a commit object with what a commit says, on another parent.
-func againOn(commit *object.Commit, parent, tree plumbing.Hash) []byte {
+// commitOn returns a commit object with what a commit says, on other parents.
+func commitOn(commit *object.Commit, tree plumbing.Hash, parents ...plumbing.Hash) []byte {
 	who := func(s object.Signature) string {
 		return fmt.Sprintf("%s <%s> %d %s", s.Name, s.Email, s.When.Unix(), s.When.Format("-0700"))
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "tree %s\nparent %s\nauthor %s\ncommitter %s\n\n%s",
-		tree, parent, who(commit.Author), who(commit.Committer), commit.Message)
+	fmt.Fprintf(&b, "tree %s\n", tree)
+	for _, parent := range parents {
+		fmt.Fprintf(&b, "parent %s\n", parent)
+	}
+	fmt.Fprintf(&b, "author %s\ncommitter %s\n\n%s", who(commit.Author), who(commit.Committer), commit.Message)
 	return []byte(b.String())
 }

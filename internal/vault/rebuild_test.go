@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"understudy.internal/internal/catalog"
 )
 
 // away takes the remote away for the time of a call.
@@ -20,12 +22,13 @@ func away(t *testing.T, remote string, call func()) {
 }
 
 // Two services backed up the same tenant while one could not reach the remote: its
-// commits are built again on top, file by file, and nothing is lost.
+// commits are built again on top. What the other one read completely since counts
+// whole; the rest is put together file by file, and nothing is lost.
 func TestDivergedIsRebuilt(t *testing.T) {
 	path := bareRemote(t)
 	v, log := remoteVault(t, Remote{URL: path})
 	other, _ := remoteVault(t, Remote{URL: path})
-	wantPushed(t, runSync(t, v, night, whole(groups, documents(numbered(0, 10)...)), whole(apps, documents("x", "y"))))
+	wantPushed(t, runSync(t, v, night, whole(groups, documents(numbered(0, 10)...)), whole(apps, documents("x", "y")), whole(roles, documents(numbered(0, 10)...))))
 	wantPushed(t, runSync(t, other, night.Add(hour), whole(groups, documents(numbered(0, 10)...))))
 	shared := git(t, path, "rev-parse", "main")
 
@@ -33,14 +36,15 @@ func TestDivergedIsRebuilt(t *testing.T) {
 	away(t, path, func() {
 		items := documents(numbered(0, 9)...) // removes item-009
 		items["item-000"], items["item-001"], items["ours"] = `{"by":"ours"}`, `{"by":"ours"}`, `{}`
-		runSync(t, v, night.Add(2*hour), whole(groups, items))
+		runSync(t, v, night.Add(2*hour), whole(groups, items), whole(roles, items))
 		s := runNamedSync(t, v, "tenants/x/syncs/late", night.Add(4*hour), ended(apps, failed, nil), whole(scripts, documents("s")))
 		wantRefused(t, s, RemoteNotFound)
 		last = s.snapshot.GetCommit()
 	})
 	items := documents(numbered(0, 10)...)
 	items["item-000"], items["item-002"], items["item-009"], items["theirs"] = `{"by":"theirs"}`, `{"by":"theirs"}`, `{"by":"theirs"}`, `{}`
-	wantPushed(t, runSync(t, other, night.Add(3*hour), whole(groups, items)))
+	some := map[string]string{"item-000": `{"by":"theirs"}`, "item-002": `{"by":"theirs"}`, "item-009": `{"by":"theirs"}`, "theirs": `{}`}
+	wantPushed(t, runSync(t, other, night.Add(3*hour), whole(groups, items), ended(roles, incomplete, some)))
 	theirs := otherPush(t, path, "README.md", "by hand")
 
 	staging, err := v.Begin(t.Context(), "")
@@ -54,17 +58,25 @@ func TestDivergedIsRebuilt(t *testing.T) {
 	if git(t, v.config.Directory, "merge-base", "main", theirs) != theirs || git(t, v.config.Directory, "merge-base", "main", shared) != shared {
 		t.Error("not built on the remote's commit")
 	}
-	for name, want := range map[string]string{"item-000": "theirs" /* later */, "item-001": "ours", "item-002": "theirs", "item-009": "theirs"} {
-		if got := now["entra/groups/"+name+".json"]; !strings.Contains(got, want) {
-			t.Errorf("%s: %s", name, got)
+	for path, want := range map[string]string{
+		"groups/item-000": "theirs", "groups/item-001": "item-001" /* theirs is later */, "groups/item-002": "theirs", "groups/item-009": "theirs",
+		"roles/item-000": "theirs" /* later */, "roles/item-001": "ours", "roles/item-002": "theirs", "roles/item-009": "theirs",
+	} {
+		if got := now["entra/"+path+".json"]; !strings.Contains(got, want) {
+			t.Errorf("%s: %s", path, got)
 		}
 	}
-	all := itemsOf(now, groups)
-	if !slices.Contains(all, "ours") || !slices.Contains(all, "theirs") || len(all) != 12 || now["README.md"] != "by hand" || itemsOf(now, scripts) == nil {
-		t.Errorf("files %v", sortedKeys(now))
+	for configurationType, n := range map[*catalog.Type]int{groups: 11, roles: 12} {
+		all := itemsOf(now, configurationType)
+		if slices.Contains(all, "ours") != (configurationType == roles) || !slices.Contains(all, "theirs") || len(all) != n {
+			t.Errorf("%s: %v", configurationType.ID, all)
+		}
+		if got := strings.Count(now[configurationType.ID+"/_index.json"], "Name of"); got != n {
+			t.Errorf("the index of %s names %d items", configurationType.ID, got)
+		}
 	}
-	if n := strings.Count(now["entra/groups/_index.json"], "Name of"); n != 12 {
-		t.Errorf("the index names %d items", n)
+	if now["README.md"] != "by hand" || itemsOf(now, scripts) == nil || coverageOf(t, v, roles).State != stateStale || coverageOf(t, v, groups).State != stateComplete {
+		t.Errorf("files %v, coverage %s", sortedKeys(now), now[coverageFile])
 	}
 	if coverageOf(t, v, apps).State != stateStale || coverageOf(t, v, scripts).State != stateComplete {
 		t.Errorf("coverage %s", now[coverageFile])

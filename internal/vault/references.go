@@ -136,14 +136,48 @@ func (r *references) flush() error {
 	return nil
 }
 
-// finish puts everything into runs, when nothing is added any more.
-func (r *references) finish() error {
+// finish makes one run of everything, when nothing is added any more, and returns it;
+// nil when there is nothing.
+func (r *references) finish() (*spool, error) {
 	r.compact()
 	if len(r.ids) > 0 {
 		if err := r.flush(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	r.ids = nil
-	return nil
+	if len(r.runs) > 1 {
+		all, err := r.merged()
+		if err != nil {
+			return nil, err
+		}
+		r.runs = []*spool{all}
+	}
+	if len(r.runs) == 0 {
+		return nil, nil
+	}
+	return r.runs[0], nil
+}
+
+// merged returns the ids of all runs as one.
+func (r *references) merged() (*spool, error) {
+	var streams idStreams
+	for _, run := range r.runs {
+		if err := streams.add(run, idStream{}); err != nil {
+			return nil, err
+		}
+	}
+	all := &spool{scratch: r.scratch}
+	for last := (objectGUID{}); len(streams) > 0; {
+		if id := streams.first().id; id != last || all.size() == 0 {
+			last = id
+			if _, err := all.Write(id[:]); err != nil {
+				return nil, err
+			}
+		}
+		if err := streams.advance(); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }

@@ -17,9 +17,9 @@ import (
 // Remote is a repository that is followed and pushed to. Secrets are functions, so
 // that a changed one is used by the next sync; they are never part of the URL.
 type Remote struct {
-	// URL is `https://host/path`, `ssh://git@host/path`, `git@host:path`, or, for a
-	// mirror on this machine, an absolute path or `file:///path`, which needs the
-	// git command.
+	// URL is `https://host/path`, `ssh://git@host/path` or `git@host:path`. An
+	// absolute path and `file:///path`, which need the git command, are for tests: the
+	// configuration does not take them.
 	URL string
 	// Username and Token are sent to an https remote as basic authentication. Token
 	// nil: no authentication. Most hosts take any user name beside a token;
@@ -114,7 +114,7 @@ func newRemote(config *Remote) (*remote, error) {
 	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(u.Path):
 		r.dial = fileRemote{path: u.Path}.dial
 	default:
-		return nil, errors.New("repository.remote is none of https://host/path, ssh://git@host/path, git@host:path and file:///path")
+		return nil, errors.New("repository.remote is none of https://host/path, ssh://git@host/path and git@host:path")
 	}
 	return r, nil
 }

@@ -11,16 +11,13 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/gofrs/flock"
 
 	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
-// lockFile keeps a second process out of the repository.
-const lockFile = "understudy.lock"
-
-// incomingFolder is where what a remote sends is kept until it is whole.
+// incomingFolder is how the names of folders begin where what a remote sends is kept
+// until it is whole.
 const incomingFolder = "understudy-incoming"
 
 func (v *Vault) path(name string) string {
@@ -31,36 +28,34 @@ func (v *Vault) path(name string) string {
 func (v *Vault) packDirectory() string { return v.path("objects/pack") }
 
 // take makes the repository if need be, and locks it. What an earlier process left
-// when it was killed is removed: nobody else can be using it.
-func (v *Vault) take(ctx context.Context) (*flock.Flock, error) {
+// when it was killed is removed: nobody else can be using it. What is of use to the
+// sync is left and returned.
+func (v *Vault) take(ctx context.Context, sync string) (*hold, *checkpoint, error) {
 	if err := makeDirectory(v.config.Directory); err != nil {
-		return nil, &port.StorageError{Err: err}
+		return nil, nil, &port.StorageError{Err: err}
 	}
-	lock := flock.New(v.path(lockFile))
-	locked, err := lock.TryLock()
+	held, err := v.hold()
 	if err != nil {
-		return nil, &port.StorageError{Err: err}
+		return nil, nil, err
 	}
-	if !locked {
-		return nil, &port.StorageError{Err: fmt.Errorf("the repository %s is in use", v.config.Directory)}
+	left := v.readCheckpoint(sync)
+	if err := v.prepare(ctx, held, left); err != nil {
+		return nil, nil, errors.Join(err, held.release())
 	}
-	if err := v.prepare(ctx); err != nil {
-		return nil, errors.Join(err, lock.Unlock())
-	}
-	return lock, nil
+	return held, left, nil
 }
 
-func (v *Vault) prepare(ctx context.Context) error {
+func (v *Vault) prepare(ctx context.Context, held *hold, left *checkpoint) error {
 	if err := v.initialize(); err != nil {
 		return &port.StorageError{Err: err}
 	}
-	if err := v.clean(); err != nil {
+	if err := v.clean(left); err != nil {
 		return &port.StorageError{Err: err}
 	}
-	if err := v.restore(); err != nil {
+	if err := v.restore(held); err != nil {
 		return err
 	}
-	return v.follow(ctx)
+	return v.follow(ctx, held)
 }
 
 // initialize makes a bare repository, and lets HEAD name the branch.
@@ -76,7 +71,7 @@ func (v *Vault) initialize() error {
 			return err
 		}
 	}
-	head := "ref: " + v.ref().String() + "\n"
+	head := v.headContent()
 	if now, err := os.ReadFile(v.path("HEAD")); err == nil && string(now) == head {
 		return nil
 	}
@@ -87,10 +82,15 @@ func (v *Vault) initialize() error {
 	return durable.SyncFolder(v.config.Directory)
 }
 
-// clean removes what a killed process left behind.
-func (v *Vault) clean() error {
-	left := []string{v.path(v.ref().String()) + ".lock", v.path(incomingFolder)}
-	for _, pattern := range []string{"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*"} {
+func (v *Vault) headContent() string { return "ref: " + v.ref().String() + "\n" }
+
+// clean removes what a killed process left behind, but for a checkpoint.
+func (v *Vault) clean(kept *checkpoint) error {
+	left := []string{v.path(v.ref().String()) + ".lock"}
+	if kept == nil {
+		left = append(left, v.path(checkpointFile))
+	}
+	for _, pattern := range []string{"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*", incomingFolder + "*"} {
 		paths, err := filepath.Glob(v.path(pattern))
 		if err != nil {
 			return err
@@ -102,6 +102,9 @@ func (v *Vault) clean() error {
 		return err
 	}
 	for _, path := range append(left, half...) {
+		if kept != nil && filepath.Base(path) == kept.Pack {
+			continue
+		}
 		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
@@ -109,9 +112,10 @@ func (v *Vault) clean() error {
 	return nil
 }
 
-// halfPackAge is how old a pack without an index has to be to be taken for a
-// leftover. A younger one may be what `git gc` is about to put in place of all
-// others: git names the pack first, then the index.
+// halfPackAge is how old a pack without an index, or an index without a pack, has to
+// be to be taken for a leftover. A younger one may be what `git gc` is about to put in
+// place of all others: git names the pack first, then the index. It may also be what a
+// worker names at this moment that does not know yet that it was replaced.
 const halfPackAge = time.Hour
 
 // halfPacks returns old packs without an index, and indexes without a pack: their
@@ -128,7 +132,7 @@ func (v *Vault) halfPacks() ([]string, error) {
 			continue
 		}
 		endings[base]++
-		if info, err := file.Info(); err == nil && ending == "pack" && time.Since(info.ModTime()) < halfPackAge {
+		if info, err := file.Info(); err == nil && time.Since(info.ModTime()) < halfPackAge {
 			endings[base]++ // whole, or not for us to judge
 		}
 	}
@@ -145,7 +149,7 @@ func (v *Vault) halfPacks() ([]string, error) {
 // restore brings a branch back that is gone (deleted by hand, or another one was
 // configured): it begins at the last commit of this vault. To begin anew, remove
 // the repository.
-func (v *Vault) restore() error {
+func (v *Vault) restore(held *hold) error {
 	storage := v.storage()
 	if id, err := v.branch(storage); err != nil || !id.IsZero() {
 		return err
@@ -159,27 +163,34 @@ func (v *Vault) restore() error {
 		return fmt.Errorf("the branch is gone, and its last commit cannot be read: %w", err)
 	}
 	v.logger.Warn("the branch was missing and begins at the last commit", "branch", v.config.Branch, "commit", notes.Commit)
-	if err := v.setRef(storage, plumbing.ZeroHash, last); err != nil {
+	if err := v.setRef(held, storage, plumbing.ZeroHash, last); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	return nil
 }
 
 // setRef moves the branch from one commit to another, durably.
-func (v *Vault) setRef(storage *store, from, to plumbing.Hash) error {
-	lock, err := v.lockRef(storage, from, to)
+func (v *Vault) setRef(held *hold, storage *store, from, to plumbing.Hash) error {
+	lock, err := v.lockRef(held, storage, from, to)
 	if err != nil {
 		return err
 	}
 	return lock.commit()
 }
 
-// refLock is the lock file of the branch, the one that git takes too, with what the
-// branch is to be.
-type refLock struct{ path string }
+// refLock is the lock file of the branch, the one that git takes too, and a file with
+// what the branch is to be. That one has a name of its own: who takes the repository
+// over removes it, after its token is in the lock file. So a worker that was replaced
+// while it was frozen, be it after its last check, has nothing to rename any more, and
+// does not put into place what its successor prepared.
+type refLock struct {
+	path, next string
+	// made is the lock file.
+	made os.FileInfo
+}
 
 // lockRef makes ready to move the branch. What it wrote is on the disk.
-func (v *Vault) lockRef(storage *store, from, to plumbing.Hash) (*refLock, error) {
+func (v *Vault) lockRef(held *hold, storage *store, from, to plumbing.Hash) (_ *refLock, err error) {
 	lock := &refLock{path: v.path(v.ref().String())}
 	if err := makeDirectory(filepath.Dir(lock.path)); err != nil {
 		return nil, err
@@ -188,28 +199,51 @@ func (v *Vault) lockRef(storage *store, from, to plumbing.Hash) (*refLock, error
 	if err != nil {
 		return nil, fmt.Errorf("locking the branch: %w", err)
 	}
+	defer func() {
+		if err != nil {
+			lock.release()
+		}
+	}()
+	lock.made, err = file.Stat()
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, err
+	}
+	if file, err = os.CreateTemp(v.config.Directory, ".branch.tmp*"); err != nil { // mode 0600
+		return nil, err
+	}
+	lock.next = file.Name()
+	_, err = file.WriteString(to.String() + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return nil, err
+	}
 	current, err := v.branch(storage)
 	if err == nil && current != from {
 		err = fmt.Errorf("the branch moved from %s to %s meanwhile", from, current)
 	}
 	if err == nil {
-		_, err = file.WriteString(to.String() + "\n")
+		err = held.check() // after the file is there
 	}
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		lock.release()
-		return nil, err
-	}
-	return lock, nil
+	return lock, err
 }
 
-// release leaves the branch where it is.
-func (l *refLock) release() { _ = os.Remove(l.path + ".lock") } // else the next sync does
+// release leaves the branch where it is. What it cannot remove the next sync does.
+func (l *refLock) release() {
+	if l.next != "" {
+		_ = os.Remove(l.next)
+	}
+	if now, err := os.Lstat(l.path + ".lock"); err == nil && os.SameFile(now, l.made) {
+		_ = os.Remove(l.path + ".lock")
+	}
+}
 
 // commit moves the branch, durably. An unconfirmedError says that it moved, and that
 // the disk did not confirm it.
 func (l *refLock) commit() error {
-	if err := os.Rename(l.path+".lock", l.path); err != nil {
-		l.release()
+	defer l.release()
+	if err := os.Rename(l.next, l.path); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = errTakenOver
+		}
 		return err
 	}
 	if err := durable.SyncFolder(filepath.Dir(l.path)); err != nil {

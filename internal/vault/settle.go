@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"crypto/sha1"
 	"fmt"
 	"io"
 
@@ -12,8 +11,8 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// Settle implements [port.Staging].
-func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement, error) {
+// settle is Settle without the checkpoint.
+func (s *staging) settle(t *catalog.Type, reading port.Reading) (port.Settlement, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pack == nil || s.closed {
@@ -122,8 +121,8 @@ func (s *staging) takeOver(staged *stagedType, removed map[string]bool) error {
 	})
 }
 
-// writeFolder writes the index of a type, of what was staged, and notes what is in its
-// folder, which is written with the names.
+// writeFolder writes the index of a type, of what was staged, and keeps what is in its
+// folder, which is completed with the names.
 func (s *staging) writeFolder(staged *stagedType) error {
 	items := staged.staged
 	for i := range items.len() {
@@ -142,29 +141,27 @@ func (s *staging) writeFolder(staged *stagedType) error {
 	if err != nil {
 		return &port.StorageError{Err: err}
 	}
-	if err := s.noteFolder(staged, others); err != nil {
+	if err := s.keepFolder(staged, others); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	staged.written = true
 	return nil
 }
 
-// noteFolder notes what is in the folder of a type but for its names.
-func (s *staging) noteFolder(staged *stagedType, others []treeEntry) error {
+// keepFolder keeps the folder of a type without its names, and what they are to be of.
+func (s *staging) keepFolder(staged *stagedType, others []treeEntry) error {
 	items := staged.staged
-	sum := sha1.New()
-	sum.Write(objectHeader(plumbing.TreeObject, folderSize(items, others)))
-	if err := writeFolder(sum, items, others); err != nil {
+	var err error
+	staged.bare, err = s.pack.keep(plumbing.TreeObject, folderSize(items, others), staged.bareBefore,
+		func(w io.Writer) error { return writeFolder(w, items, others) })
+	if err != nil {
 		return err
 	}
-	sum.Sum(staged.bare[:0])
-	if staged.bare != staged.bareBefore {
-		staged.folder = &spool{scratch: s.scratch}
-		if err := writeFolder(staged.folder, items, others); err != nil {
-			return err
-		}
+	all, err := staged.references.finish()
+	if err == nil && all != nil {
+		staged.kept, err = s.pack.keep(plumbing.BlobObject, all.size(), plumbing.ZeroHash, all.writeTo)
 	}
-	return staged.references.finish()
+	return err
 }
 
 // besideItems lists what is in the folder of a type beside the items: the index,

@@ -13,8 +13,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/gofrs/flock"
 
+	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/catalog"
 	"understudy.internal/internal/port"
 )
@@ -22,7 +22,7 @@ import (
 // staging implements [port.Staging].
 type staging struct {
 	vault   *Vault
-	lock    *flock.Flock
+	held    *hold
 	storage *store
 	// previous is the last commit, or nil; root its tree.
 	previous *object.Commit
@@ -30,13 +30,18 @@ type staging struct {
 
 	mu sync.Mutex
 	// pack is nil after the commit.
-	pack     *packWriter
+	pack *packWriter
+	// snapshot is what Commit returned.
+	snapshot *understudyv1.Snapshot
 	types    map[string]*stagedType
 	coverage coverage
 	notes    notes
 	// scratch has the names of the staged types.
 	scratch *scratch
 	closed  bool
+	// checkpointing is held while a checkpoint is made, and taken before mu.
+	checkpointing sync.Mutex
+	checkpoints   checkpoints
 }
 
 // stagedType is what a sync read of a type.
@@ -63,36 +68,38 @@ type stagedType struct {
 	// none. It is known when the commit is made.
 	tree, bare plumbing.Hash
 	settled    bool
-	// written says that the folder is made anew; folder is the content of bare, if that
-	// is another one.
+	// written says that the folder is made anew.
 	written bool
-	folder  *spool
 	// references are the ids that the items refer to, items those that they have, with
 	// names, and names is the file of names.
 	references references
 	items      *spool
 	names      *spool
 	lastNamed  objectGUID
+	// kept is the blob of the references that another worker of the sync can use.
+	kept plumbing.Hash
 }
 
 // errDone says that a staging is used after its commit.
 var errDone = errors.New("the staging is committed or closed")
 
 // Begin implements [port.Vault].
-func (v *Vault) Begin(ctx context.Context, _ string) (port.Staging, error) {
-	lock, err := v.take(ctx)
+func (v *Vault) Begin(ctx context.Context, sync string) (port.Staging, error) {
+	held, left, err := v.take(ctx, sync)
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{vault: v, lock: lock, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory}}
-	if err := s.open(); err != nil {
+	s := &staging{vault: v, held: held, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory}}
+	s.checkpoints = checkpoints{sync: sync, settled: map[string]*settledType{}, begun: v.now(), last: v.now()}
+	err = s.open()
+	if err == nil && left != nil {
+		err = s.resume(left)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
-
-// Resumed implements [port.Staging].
-func (s *staging) Resumed(*catalog.Type) (port.Settlement, bool) { return port.Settlement{}, false }
 
 func (s *staging) open() error {
 	var err error
@@ -126,14 +133,9 @@ func (s *staging) typeOf(t *catalog.Type) (*stagedType, error) {
 		id: t.ID, before: newTable(s.scratch), staged: newTable(s.scratch), sides: map[string][]sideFile{},
 		references: references{scratch: s.scratch}, items: &spool{scratch: s.scratch},
 	}
-	workload, name, _ := strings.Cut(t.ID, "/")
-	folder := folderIn(s.root, workload)
-	if !folder.IsZero() {
-		tree, err := object.GetTree(s.storage, folder)
-		if err != nil {
-			return nil, fmt.Errorf("reading the folder %s: %w", workload, err)
-		}
-		folder = folderIn(tree, name)
+	folder, err := s.folderBefore(t)
+	if err != nil {
+		return nil, err
 	}
 	if !folder.IsZero() {
 		if err := staged.read(s.storage, folder); err != nil {
@@ -142,6 +144,20 @@ func (s *staging) typeOf(t *catalog.Type) (*stagedType, error) {
 	}
 	s.types[t.ID] = staged
 	return staged, nil
+}
+
+// folderBefore returns the folder that the last commit has of a type, or zero.
+func (s *staging) folderBefore(t *catalog.Type) (plumbing.Hash, error) {
+	workload, name, _ := strings.Cut(t.ID, "/")
+	folder := folderIn(s.root, workload)
+	if folder.IsZero() {
+		return folder, nil
+	}
+	tree, err := object.GetTree(s.storage, folder)
+	if err != nil {
+		return plumbing.ZeroHash, fmt.Errorf("reading the folder %s: %w", workload, err)
+	}
+	return folderIn(tree, name), nil
 }
 
 // folderIn returns the id of a folder in another, zero when there is none.
@@ -212,7 +228,11 @@ func (s *staging) Add(t *catalog.Type, item port.Item) error {
 			return err
 		}
 	}
-	return s.storeSides(sides)
+	if err := s.storeSides(sides); err != nil {
+		return err
+	}
+	s.checkpointIfDue()
+	return nil
 }
 
 // stagedItem is an item that was read: its file, its line of the index, what is in the
@@ -310,8 +330,17 @@ func (s *staging) store(id plumbing.Hash, content []byte) error {
 	return nil
 }
 
-// Close implements [port.Staging].
+// Close implements [port.Staging]. What was settled and not committed is kept for
+// another worker of the same sync.
 func (s *staging) Close() error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	s.mu.Lock()
+	fresh := s.checkpoints.fresh && s.vault.config.CheckpointInterval > 0
+	s.mu.Unlock()
+	if fresh {
+		s.checkpoint()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -319,12 +348,18 @@ func (s *staging) Close() error {
 	}
 	s.closed = true
 	err := errors.Join(s.storage.Close(), s.scratch.close())
+	lost := s.held.check() != nil
+	if s.checkpoints.ended && !lost {
+		err = errors.Join(err, s.vault.removeCheckpoint())
+	}
 	if s.pack != nil {
-		s.pack.abort()
+		err = errors.Join(err, s.discard())
+	} else if lost {
+		s.vault.logger.Warn("another worker took the repository over; its packs are not for us to merge")
 	} else if err := s.vault.mergePacks(); err != nil {
 		s.vault.logger.Warn("merging packs failed; the backup is whole", "error", err)
 	}
-	return errors.Join(err, s.lock.Unlock())
+	return errors.Join(err, s.held.release())
 }
 
 // settledTypes returns the ids of the settled types, sorted.

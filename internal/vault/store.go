@@ -47,7 +47,14 @@ func (s *store) EncodedObject(kind plumbing.ObjectType, id plumbing.Hash) (plumb
 	if found := s.find(id); found != nil && (kind == plumbing.AnyObject || kind == found.Type()) {
 		return found, nil
 	}
-	return s.Storage.EncodedObject(kind, id)
+	object, err := s.Storage.EncodedObject(kind, id)
+	if errors.Is(err, plumbing.ErrObjectNotFound) || errors.Is(err, os.ErrNotExist) {
+		// Another process may have merged the packs meanwhile.
+		if found := s.find(id); found != nil && (kind == plumbing.AnyObject || kind == found.Type()) {
+			return found, nil
+		}
+	}
+	return object, err
 }
 
 // find returns an object that is whole in a pack, or nil. What is wrong with a pack

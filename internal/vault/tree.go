@@ -123,11 +123,11 @@ func eachEntry(storage *store, id plumbing.Hash, visit func(name []byte, mode fi
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	return eachEntryIn(reader, visit)
+	return entriesIn(reader, visit)
 }
 
-// eachEntryIn is eachEntry for the content of a tree.
-func eachEntryIn(content io.Reader, visit func(name []byte, mode filemode.FileMode, id plumbing.Hash) error) error {
+// entriesIn gives the entries of the content of a tree to visit.
+func entriesIn(content io.Reader, visit func(name []byte, mode filemode.FileMode, id plumbing.Hash) error) error {
 	in := bufio.NewReader(content)
 	var name []byte
 	for {

@@ -16,11 +16,13 @@
 // package; everything else that somebody put into the repository stays as it is. A
 // commit is one pack, on the
 // disk (fsync) before the reference names it. The vault owns the repository while
-// a staging is open: a lock file keeps a second process out.
+// a staging is open: a lock file keeps a second process out, or, on a disk that
+// several share, the one before.
 //
-// The local repository is the truth between syncs. A remote is followed when a
-// sync begins and pushed to after its commit; that it cannot be reached stops
-// neither reading nor committing.
+// The local repository is the truth between syncs, unless the remote is that of several
+// machines. A remote is followed when a sync begins and pushed to after its commit;
+// that it cannot be reached stops neither reading nor committing, where there is a copy
+// to go on from.
 package vault
 
 import (
@@ -50,6 +52,12 @@ type Config struct {
 	Branch string
 	// Remote is followed, and pushed to after every commit; nil: none.
 	Remote *Remote
+	// Replicated says that other machines back the same tenant up to the same remote:
+	// the remote is the truth, and the repository here a cache of it.
+	Replicated bool
+	// Shared says that other processes use the same disk for the same repository, and
+	// agree elsewhere on which of them may: the last one that begins holds it.
+	Shared bool
 	// FingerprintKey is the key of the fingerprints that stand for secrets.
 	FingerprintKey []byte
 	// PreviousFingerprintKeys are the keys before: a fingerprint by one of them stays
@@ -58,6 +66,9 @@ type Config struct {
 	// Recipients are public keys of age. The secrets of an item are sealed to all of
 	// them in a file beside it; none: they are in no file.
 	Recipients []string
+	// CheckpointInterval is how long what was settled may be in no checkpoint; 10
+	// seconds. A long sync makes fewer. Negative: there are none.
+	CheckpointInterval time.Duration
 	// CollapseWait is how long a collapsed list is not believed; 1 hour.
 	CollapseWait time.Duration
 	// AuthorName and AuthorEmail sign the commits.
@@ -75,6 +86,8 @@ type Vault struct {
 	// reading is held by those who read objects while no staging is theirs, so
 	// that packs are not removed under their hands.
 	reading sync.RWMutex
+	// now is the clock.
+	now func() time.Time
 }
 
 var _ port.Vault = (*Vault)(nil)
@@ -99,7 +112,10 @@ func Open(config Config) (*Vault, error) {
 	if strings.ContainsAny(config.AuthorName+config.AuthorEmail, "<>\n\x00") {
 		return nil, errors.New("the author of commits has a character that Git does not take")
 	}
-	v := &Vault{config: config, logger: config.Logger}
+	if config.CheckpointInterval == 0 {
+		config.CheckpointInterval = 10 * time.Second
+	}
+	v := &Vault{config: config, logger: config.Logger, now: time.Now}
 	if v.logger == nil {
 		v.logger = slog.New(slog.DiscardHandler)
 	}
@@ -141,7 +157,7 @@ func (v *Vault) tip(storage *store) (*object.Commit, error) {
 	}
 	commit, err := object.GetCommit(storage, id)
 	if err != nil {
-		return nil, fmt.Errorf("reading the last commit: %w", err)
+		return nil, fmt.Errorf("reading the last commit (`understudy repair` looks for what is left): %w", err)
 	}
 	return commit, nil
 }
@@ -150,17 +166,38 @@ func (v *Vault) tip(storage *store) (*object.Commit, error) {
 // branch that is there and cannot be read is an error: go-git takes it for none, and
 // a backup that begins anew would leave everything out that is not read now.
 func (v *Vault) branch(storage *store) (plumbing.Hash, error) {
-	ref, err := storage.Reference(v.ref())
-	if err == nil {
-		return ref.Hash(), nil
-	}
-	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		if _, err = os.Lstat(v.path(v.ref().String())); errors.Is(err, os.ErrNotExist) {
-			return plumbing.ZeroHash, nil
+	content, err := os.ReadFile(v.path(v.ref().String()))
+	switch {
+	case err == nil:
+		if id, ok := parseID(strings.TrimSuffix(string(content), "\n")); ok {
+			return id, nil
 		}
-		err = errors.Join(errors.New("its file is there and cannot be read, or is empty"), err)
+		return plumbing.ZeroHash, v.brokenBranch(errors.New("its file is empty or damaged"))
+	case !errors.Is(err, os.ErrNotExist):
+		return plumbing.ZeroHash, v.brokenBranch(err)
 	}
-	return plumbing.ZeroHash, fmt.Errorf("reading the branch: %w", err)
+	ref, err := storage.Reference(v.ref()) // among those that git packed
+	if errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return plumbing.ZeroHash, nil
+	}
+	if err != nil {
+		return plumbing.ZeroHash, v.brokenBranch(err)
+	}
+	return ref.Hash(), nil
+}
+
+func (v *Vault) brokenBranch(err error) error {
+	return &port.StorageError{Err: fmt.Errorf("the branch %s of %s cannot be read. Nothing was changed. Stop the service and run `understudy repair`: %w",
+		v.config.Branch, v.config.Directory, err)}
+}
+
+// parseID reads the id of an object. That of nothing is none.
+func parseID(text string) (plumbing.Hash, bool) {
+	if !plumbing.IsHash(text) {
+		return plumbing.ZeroHash, false
+	}
+	id := plumbing.NewHash(text)
+	return id, !id.IsZero()
 }
 
 // rulesOf returns the compiled rules of a type.

@@ -1,0 +1,480 @@
+package vault
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/gofrs/flock"
+
+	"understudy.internal/internal/durable"
+	"understudy.internal/internal/port"
+)
+
+// Fault is something that is wrong with a repository.
+type Fault struct {
+	// What is wrong.
+	What string
+	// Remedy is what is done about it; empty: there is nothing that this package can do.
+	Remedy string
+	// Loss says that something of the backup is lost, whatever is done.
+	Loss bool
+}
+
+// Repair is what a look at a repository found.
+type Repair struct {
+	// Exists is false when there is no repository: nothing was backed up here yet.
+	Exists bool
+	// Faults are what is wrong, or was when they were mended.
+	Faults []Fault
+	// Left are what is wrong still.
+	Left []Fault
+	// Commit is where the branch is, or would be; empty: there is none.
+	Commit string
+	// Commits and Objects are how many were read, all that the branch needs.
+	Commits, Objects int
+}
+
+// damagedFolder is where what is damaged is put aside.
+const damagedFolder = "understudy-damaged"
+
+// viewFolder is how the names of folders begin in which a repository is looked at.
+const viewFolder = "understudy-repair"
+
+// Repair looks for what a power cut or a failing disk can leave in the repository, and,
+// when apply is set, mends it. Every object that the branch needs is read and compared
+// with its id; what cannot be read is taken from the remote, if it has it. Nothing that
+// is damaged is deleted: it is put aside. Without apply nothing is changed. Nobody else
+// may use the repository.
+func (v *Vault) Repair(ctx context.Context, apply bool) (*Repair, error) {
+	if _, err := os.Stat(v.config.Directory); errors.Is(err, os.ErrNotExist) {
+		return &Repair{}, nil
+	}
+	lock := flock.New(v.path(lockFile))
+	locked, err := lock.TryLock()
+	if err == nil && !locked {
+		err = fmt.Errorf("the repository %s is in use. Stop the service first", v.config.Directory)
+	}
+	if err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	found, err := v.repair(ctx, apply)
+	if err == nil && apply && len(found.Faults) > 0 {
+		// Whether it is mended is not assumed, but looked at.
+		again, err := v.repair(ctx, false)
+		if err != nil {
+			return nil, errors.Join(err, lock.Unlock())
+		}
+		found.Left, found.Commit, found.Commits, found.Objects = again.Faults, again.Commit, again.Commits, again.Objects
+		return found, lock.Unlock()
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	found.Left = found.Faults
+	return found, lock.Unlock()
+}
+
+func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
+	for _, path := range v.views() { // of one that was killed
+		if err := os.RemoveAll(path); err != nil {
+			return nil, &port.StorageError{Err: err}
+		}
+	}
+	r := &repairer{vault: v, found: &Repair{Exists: true}, linked: map[string]bool{}}
+	if r.view, err = v.newView(); err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(r.view.config.Directory)) }()
+	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.references, r.branch, r.objects, r.memory} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if apply {
+		if err := r.apply(); err != nil {
+			return nil, &port.StorageError{Err: err}
+		}
+	}
+	return r.found, nil
+}
+
+func (v *Vault) views() []string {
+	paths, _ := filepath.Glob(v.path(viewFolder + "-*")) // the pattern is well
+	return paths
+}
+
+// newView makes an empty repository beside the files of this one. What is sound is
+// linked into it, what is made anew is made there: so a look changes nothing.
+func (v *Vault) newView() (*Vault, error) {
+	folder, err := os.MkdirTemp(v.config.Directory, viewFolder+"-*")
+	if err != nil {
+		return nil, err
+	}
+	view := &Vault{config: v.config, remote: v.remote, logger: v.logger, now: v.now}
+	view.config.Directory = folder
+	return view, os.MkdirAll(view.packDirectory(), 0o700)
+}
+
+// repairer looks at a repository through a view of what is sound in it.
+type repairer struct {
+	vault, view *Vault
+	found       *Repair
+	// remove are paths to remove, aside those to put aside; initialize says that the
+	// files around the objects are to be written anew.
+	remove, aside []string
+	initialize    bool
+	// linked are the files in the view that are those of the repository.
+	linked map[string]bool
+	// indexes are new indexes of packs that stay.
+	indexes []string
+	// tip is where the branch is to be, and moved says that it is not there.
+	tip   plumbing.Hash
+	moved bool
+	// asked says that the remote was asked.
+	asked bool
+}
+
+func (r *repairer) fault(remedy, what string, arguments ...any) {
+	r.found.Faults = append(r.found.Faults, Fault{What: fmt.Sprintf(what, arguments...), Remedy: remedy})
+}
+
+func (r *repairer) loss(remedy, what string, arguments ...any) {
+	r.found.Faults = append(r.found.Faults, Fault{What: fmt.Sprintf(what, arguments...), Remedy: remedy, Loss: true})
+}
+
+// layout looks at the files that make a folder a repository.
+func (r *repairer) layout(context.Context) error {
+	v := r.vault
+	for _, folder := range []string{"objects/pack", "refs/heads"} {
+		if info, err := os.Stat(v.path(folder)); err != nil || !info.IsDir() {
+			r.initialize = true
+			r.fault("make it", "the folder %s is missing", folder)
+		}
+	}
+	if content, err := os.ReadFile(v.path("config")); err != nil || !strings.Contains(string(content), "[core]") || strings.ContainsRune(string(content), 0) {
+		r.initialize = true
+		if err == nil {
+			r.aside = append(r.aside, v.path("config"))
+		}
+		r.fault("write it anew", "the file config is missing, empty or damaged")
+	}
+	if content, err := os.ReadFile(v.path("HEAD")); err != nil || string(content) != v.headContent() {
+		r.initialize = true
+		r.fault("write it anew", "the file HEAD does not name the branch %s", v.config.Branch)
+	}
+	return nil
+}
+
+// leftovers looks for what was being written.
+func (r *repairer) leftovers(context.Context) error {
+	v := r.vault
+	var kept string
+	if content, err := os.ReadFile(v.path(checkpointFile)); err == nil {
+		var c checkpoint
+		if json.Unmarshal(content, &c) == nil {
+			kept = c.Pack // of a sync that another worker may take over
+		} else {
+			r.remove = append(r.remove, v.path(checkpointFile))
+		}
+	}
+	for _, pattern := range []string{
+		"*.lock", "refs/heads/*.lock", "refs/heads/*/*.lock", "refs/tags/*.lock", ".*.tmp*", incomingFolder + "*",
+		"objects/pack/" + temporaryPack + "*", "objects/pack/tmp_idx_*", "objects/pack/.*.tmp*", "objects/??/tmp_obj_*",
+	} {
+		paths, err := filepath.Glob(v.path(pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if base := filepath.Base(path); base != lockFile && base != kept {
+				r.remove = append(r.remove, path)
+			}
+		}
+	}
+	for _, path := range r.remove {
+		r.fault("remove it", "%s was left by a process that was killed", r.relative(path))
+	}
+	return nil
+}
+
+func (r *repairer) relative(path string) string {
+	if short, err := filepath.Rel(r.vault.config.Directory, path); err == nil {
+		return filepath.ToSlash(short)
+	}
+	return filepath.Base(path)
+}
+
+// references looks at the references but for the branch. They are somebody else's: what
+// names nothing is put aside, because git refuses to work beside it.
+func (r *repairer) references(context.Context) error {
+	v := r.vault
+	if file, err := os.Open(v.path("packed-refs")); err == nil {
+		sound := true
+		lines := bufio.NewScanner(file)
+		for lines.Scan() {
+			id, name, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "^"), " ")
+			if !strings.HasPrefix(lines.Text(), "#") && (!plumbing.IsHash(id) || strings.ContainsRune(name, 0)) {
+				sound = false
+			}
+		}
+		if err := errors.Join(lines.Err(), file.Close()); err != nil || !sound {
+			r.aside = append(r.aside, v.path("packed-refs"))
+			r.fault("put it aside", "the file packed-refs is damaged")
+		}
+	}
+	storage := r.view.storage()
+	return filepath.WalkDir(v.path("refs"), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || path == v.path(v.ref().String()) || strings.HasSuffix(path, ".lock") {
+			return nil // said elsewhere
+		}
+		content, err := os.ReadFile(path)
+		text := strings.TrimSpace(string(content))
+		if err == nil && strings.HasPrefix(text, "ref: ") {
+			return nil
+		}
+		if id, ok := parseID(text); !ok || storage.HasEncodedObject(id) != nil {
+			r.aside = append(r.aside, path)
+			r.fault("put it aside", "%s is empty or damaged, or names what is not there", r.relative(path))
+		}
+		return nil
+	})
+}
+
+// branch looks at the branch, and finds where it is to begin when it cannot be read.
+func (r *repairer) branch(ctx context.Context) error {
+	now, err := r.vault.branch(r.vault.storage())
+	what := "the branch " + r.vault.config.Branch
+	switch {
+	case err != nil:
+		what += " is empty or damaged"
+	case now.IsZero():
+		what += " is missing"
+	default:
+		if _, err := object.GetCommit(r.view.storage(), now); err == nil {
+			r.tip = now
+			return nil
+		}
+		if r.fetch(ctx) {
+			if _, err := object.GetCommit(r.view.storage(), now); err == nil {
+				r.tip = now
+				r.fault("fetch it from the remote", "%s names the commit %s, which cannot be read here", what, short(now))
+				return nil
+			}
+		}
+		what += fmt.Sprintf(" names the commit %s, which cannot be read", short(now))
+	}
+	if r.tip, err = r.choose(ctx); err != nil {
+		return err
+	}
+	if r.tip.IsZero() && r.fetch(ctx) {
+		if r.tip, err = r.choose(ctx); err != nil {
+			return err
+		}
+	}
+	r.moved = !r.tip.IsZero()
+	switch {
+	case r.moved:
+		commit, err := object.GetCommit(r.view.storage(), r.tip)
+		if err != nil {
+			return err
+		}
+		r.fault(fmt.Sprintf("let it begin at %s of %s, the last commit that is whole", short(r.tip), commit.Committer.When.UTC().Format("2006-01-02 15:04")), "%s", what)
+	case now.IsZero() && err == nil && !strings.HasSuffix(what, "damaged") && !r.hasPacks():
+		// Nothing was ever committed.
+	default:
+		r.loss("", "%s, and no commit is left that can be read. To begin a new backup, remove the repository", what)
+	}
+	return nil
+}
+
+func (r *repairer) hasPacks() bool {
+	paths, _ := filepath.Glob(filepath.Join(r.vault.packDirectory(), "pack-*.pack"))
+	return len(paths) > 0
+}
+
+func short(id plumbing.Hash) string { return id.String()[:12] }
+
+// choose returns the commit that the branch is to begin at: that of the notes, or a
+// later one on top of it; else the last one that is whole; else the last one at all.
+func (r *repairer) choose(ctx context.Context) (plumbing.Hash, error) {
+	storage := r.view.storage()
+	commits, err := commitsIn(storage)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	var noted plumbing.Hash
+	if notes, err := r.vault.readNotes(); err == nil {
+		noted = plumbing.NewHash(notes.Commit)
+	}
+	w := newWalk(ctx, storage)
+	whole := func(c *object.Commit) bool { return len(w.tree(c.TreeHash).bad) == 0 }
+	if i := slices.IndexFunc(commits, func(c *object.Commit) bool { return c.Hash == noted }); i >= 0 && whole(commits[i]) {
+		for _, c := range commits {
+			if above, err := isAncestor(ctx, storage, noted, c.Hash); err == nil && above && whole(c) {
+				return c.Hash, nil
+			}
+		}
+	}
+	for _, c := range commits {
+		if whole(c) {
+			return c.Hash, nil
+		}
+	}
+	if len(commits) > 0 {
+		return commits[0].Hash, nil
+	}
+	return plumbing.ZeroHash, ctx.Err()
+}
+
+// memory looks at the notes: they may name a commit that is not there any more.
+func (r *repairer) memory(context.Context) error {
+	content, err := os.ReadFile(r.vault.path(notesFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var n notes
+	if err == nil {
+		err = json.Unmarshal(content, &n)
+	}
+	if err != nil {
+		r.aside = append(r.aside, r.vault.path(notesFile))
+		r.fault("put it aside; the next sync writes it anew", "%s cannot be read: when each type was last read completely is forgotten where the backup does not say it", notesFile)
+		return nil
+	}
+	if id, ok := parseID(n.Commit); ok && !r.tip.IsZero() {
+		if known, err := hasCommit(r.view.storage(), id); err != nil || !known {
+			r.moved = true // so that it is written
+			r.fault("let it name the last commit", "%s names a commit that is not there", notesFile)
+		}
+	}
+	return nil
+}
+
+// fetch brings all that the remote has into the view, once. It returns whether it did.
+func (r *repairer) fetch(ctx context.Context) bool {
+	if r.asked || r.vault.remote == nil {
+		return false
+	}
+	r.asked = true
+	theirs, err := r.view.fetchAll(ctx)
+	if err != nil {
+		r.vault.logger.Warn("the remote cannot be asked for what is missing", "error", err)
+		r.fault("", "the remote repository, which may have what is missing, cannot be asked (%v)", err)
+		return false
+	}
+	return !theirs.IsZero()
+}
+
+// fetchAll fetches the branch of the remote, as if nothing was here.
+func (v *Vault) fetchAll(ctx context.Context) (plumbing.Hash, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchFactor*v.remote.Timeout)
+	defer cancel()
+	e, err := v.remote.openSoon(ctx, uploadPack)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	defer e.close()
+	theirs := e.tip(v.ref())
+	if theirs.IsZero() {
+		return theirs, nil
+	}
+	return theirs, v.fetch(ctx, e, theirs, plumbing.ZeroHash)
+}
+
+// apply carries out what was found to be done: first what is new comes in, then what is
+// damaged goes, then the branch moves.
+func (r *repairer) apply() error {
+	v := r.vault
+	if err := os.MkdirAll(v.packDirectory(), 0o700); err != nil {
+		return err
+	}
+	for _, path := range r.indexes {
+		if err := os.Rename(path, filepath.Join(v.packDirectory(), filepath.Base(path))); err != nil {
+			return err
+		}
+	}
+	if err := r.adopt(); err != nil {
+		return err
+	}
+	for _, path := range r.aside {
+		target := filepath.Join(v.path(damagedFolder), strings.ReplaceAll(r.relative(path), "/", "-"))
+		if err := makeDirectory(filepath.Dir(target)); err != nil {
+			return err
+		}
+		if err := os.Rename(path, target); err != nil {
+			return err
+		}
+	}
+	for _, path := range r.remove {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	if r.initialize {
+		if err := v.initialize(); err != nil {
+			return err
+		}
+	}
+	if r.moved {
+		if err := r.move(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(durable.SyncFolder(v.packDirectory()), durable.SyncFolder(v.config.Directory))
+}
+
+// move lets the branch and the notes name the tip.
+func (r *repairer) move() error {
+	v := r.vault
+	branch := v.path(v.ref().String())
+	if info, err := os.Lstat(branch); err == nil && info.IsDir() {
+		if err := os.Remove(branch); err != nil {
+			return err
+		}
+	}
+	if err := makeDirectory(filepath.Dir(branch)); err != nil {
+		return err
+	}
+	if err := writeDurably(branch, 0o600, []byte(r.tip.String()+"\n")); err != nil {
+		return err
+	}
+	if err := durable.SyncFolder(filepath.Dir(branch)); err != nil {
+		return err
+	}
+	n, err := v.readNotes()
+	if err != nil {
+		return err
+	}
+	n.Commit = r.tip.String()
+	v.writeNotes(n)
+	return nil
+}
+
+// adopt moves the packs that were made in the view among the others.
+func (r *repairer) adopt() error {
+	for _, ending := range []string{".idx", ".pack"} {
+		paths, err := filepath.Glob(filepath.Join(r.view.packDirectory(), "pack-*"+ending))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if r.linked[path] {
+				continue // it is there
+			}
+			if err := os.Rename(path, filepath.Join(r.vault.packDirectory(), filepath.Base(path))); err != nil {
+				return err
+			}
+		}
+	}
+	return durable.SyncFolder(r.vault.packDirectory())
+}

@@ -1,0 +1,339 @@
+package vault
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
+	"github.com/go-git/go-git/v5/plumbing/format/packfile"
+	"github.com/klauspost/compress/zlib"
+
+	"understudy.internal/internal/port"
+)
+
+// packs looks at every pack: what is sound is linked into the view, and of what is not
+// everything that can be read is copied there.
+func (r *repairer) packs(ctx context.Context) error {
+	files, err := os.ReadDir(r.vault.packDirectory())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return &port.StorageError{Err: err}
+	}
+	names := map[string]struct{}{}
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimSuffix(file.Name(), ".idx"), ".pack")
+		if strings.HasPrefix(name, "pack-") && name != file.Name() {
+			names[name] = struct{}{}
+		}
+	}
+	for _, name := range sortedKeys(names) {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := r.pack(name); err != nil {
+			return &port.StorageError{Err: err}
+		}
+	}
+	return nil
+}
+
+func (r *repairer) pack(name string) error {
+	base := filepath.Join(r.vault.packDirectory(), name)
+	in := filepath.Join(r.view.packDirectory(), name)
+	trailer, packErr := packTrailer(base + ".pack")
+	indexErr := checkIndex(base+".idx", trailer)
+	switch {
+	case errors.Is(packErr, os.ErrNotExist):
+		r.remove = append(r.remove, base+".idx")
+		r.fault("remove it", "%s is the index of a pack that is not there", r.relative(base+".idx"))
+		return nil
+	case packErr == nil && indexErr == nil:
+		return errors.Join(r.link(base+".idx", in+".idx"), r.link(base+".pack", in+".pack"))
+	case packErr == nil:
+		if err := r.link(base+".pack", in+".pack"); err != nil {
+			return err
+		}
+		if err := indexPack(base+".pack", in+".idx"); err == nil {
+			r.indexes = append(r.indexes, in+".idx")
+			r.fault("make it anew", "the index of %s is missing or damaged", r.relative(base+".pack"))
+			return nil
+		}
+		if err := errors.Join(os.Remove(in+".pack"), removeIfThere(in+".idx")); err != nil {
+			return err
+		}
+	}
+	saved, of, err := r.salvage(base)
+	if err != nil {
+		return err
+	}
+	r.aside = append(r.aside, base+".pack")
+	if _, err := os.Stat(base + ".idx"); err == nil {
+		r.aside = append(r.aside, base+".idx")
+	}
+	r.fault("put it aside, and keep what can be read of it", "%s is damaged: %d of %s objects can be read", r.relative(base+".pack"), saved, of)
+	return nil
+}
+
+// link shows a file in the view. It is a hard link, because go-git follows none that
+// leave a repository; where the disk has none it is a copy.
+func (r *repairer) link(path, in string) error {
+	r.linked[in] = true
+	if os.Link(path, in) == nil {
+		return nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = makeFile(in, 0o600, func(out io.Writer) error {
+		_, err := io.Copy(out, file)
+		return err
+	}, false)
+	return errors.Join(err, file.Close())
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// packTrailer returns the checksum of a pack that has the right one.
+func packTrailer(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() < packHeaderSize+packTrailerSize {
+		return nil, errDamaged
+	}
+	sum := sha1.New()
+	content := io.NewSectionReader(file, 0, info.Size()-packTrailerSize)
+	if _, err := io.CopyBuffer(sum, onlyReader{content}, make([]byte, packBuffer)); err != nil {
+		return nil, err
+	}
+	trailer := make([]byte, packTrailerSize)
+	if _, err := file.ReadAt(trailer, info.Size()-packTrailerSize); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(sum.Sum(nil), trailer) {
+		return nil, errDamaged
+	}
+	return trailer, nil
+}
+
+// checkIndex says whether an index is sound and that of a pack, whose checksum may be
+// unknown.
+func checkIndex(path string, trailer []byte) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	p := &packFile{index: file}
+	if !p.isSound() {
+		return errDamaged
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	of := make([]byte, packTrailerSize)
+	if _, err := file.ReadAt(of, info.Size()-2*sha1.Size); err != nil {
+		return err
+	}
+	head := make([]byte, indexHeader)
+	if _, err := file.ReadAt(head, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(head, indexMagic) || (trailer != nil && !bytes.Equal(of, trailer)) {
+		return errDamaged
+	}
+	return nil
+}
+
+// indexPack makes the index of a pack.
+func indexPack(path, to string) (err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	var writer idxfile.Writer
+	parser, err := packfile.NewParser(packfile.NewScanner(file), &writer)
+	if err != nil {
+		return err
+	}
+	if _, err := parser.Parse(); err != nil {
+		return err
+	}
+	index, err := writer.Index()
+	if err != nil {
+		return err
+	}
+	return streamDurably(to, 0o444, func(out io.Writer) error {
+		_, err := idxfile.NewEncoder(out).Encode(index)
+		return err
+	})
+}
+
+// salvage copies what can be read of a damaged pack into a new one in the view. It
+// returns how many objects that were, and of how many, if that is known.
+func (r *repairer) salvage(base string) (saved int, of string, err error) {
+	w, err := newPackWriter(r.view.packDirectory())
+	if err != nil {
+		return 0, "", err
+	}
+	of = "an unknown number of"
+	if checkIndex(base+".idx", nil) == nil {
+		ids, err := r.readIndexed(base, w)
+		if err != nil {
+			w.abort()
+			return 0, "", err
+		}
+		of = fmt.Sprint(ids)
+	} else if file, err := os.Open(base + ".pack"); err == nil {
+		// Without an index it can be read up to the first entry that is damaged, or is a
+		// difference to another.
+		if info, err := file.Stat(); err == nil {
+			_ = eachPacked(file, info.Size(), func(id plumbing.Hash, begin, end int64) error {
+				entry := make([]byte, end-begin)
+				if _, err := file.ReadAt(entry, begin); err != nil {
+					return err
+				}
+				return w.append(id, entry)
+			})
+		}
+		if err := file.Close(); err != nil {
+			w.abort()
+			return 0, "", err
+		}
+	}
+	saved = w.objects.n
+	if saved == 0 {
+		w.abort()
+		return 0, of, nil
+	}
+	_, err = w.finish()
+	return saved, of, err
+}
+
+// readIndexed copies every object that an index names and that can be read, and returns
+// how many the index names.
+func (r *repairer) readIndexed(base string, w *packWriter) (int, error) {
+	alone, err := r.vault.newView()
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(alone.config.Directory)
+	for _, ending := range []string{".idx", ".pack"} {
+		if err := r.link(base+ending, filepath.Join(alone.packDirectory(), filepath.Base(base)+ending)); err != nil {
+			return 0, err
+		}
+	}
+	file, err := os.Open(base + ".idx")
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	index := idxfile.NewMemoryIndex()
+	if err := idxfile.NewDecoder(bufio.NewReader(file)).Decode(index); err != nil {
+		return 0, err
+	}
+	entries, err := index.Entries()
+	if err != nil {
+		return 0, err
+	}
+	storage := alone.keptOpen()
+	defer storage.Close()
+	for n := 0; ; n++ {
+		entry, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		kind, content, err := readObject(storage, entry.Hash)
+		if err != nil {
+			continue // it is what is damaged
+		}
+		if err := w.put(kind, entry.Hash, content); err != nil {
+			return n, err
+		}
+	}
+}
+
+var looseFolder = regexp.MustCompile(`^[0-9a-f]{2}$`)
+
+// loose looks at the objects that are in no pack: git writes them, not this package.
+func (r *repairer) loose(context.Context) error {
+	folders, err := os.ReadDir(r.vault.path("objects"))
+	if err != nil {
+		return nil // said by layout
+	}
+	for _, folder := range folders {
+		if !folder.IsDir() || !looseFolder.MatchString(folder.Name()) {
+			continue
+		}
+		path := r.vault.path("objects/" + folder.Name())
+		files, err := os.ReadDir(path)
+		if err != nil {
+			return &port.StorageError{Err: err}
+		}
+		in := r.view.path("objects/" + folder.Name())
+		if err := os.MkdirAll(in, 0o700); err != nil {
+			return &port.StorageError{Err: err}
+		}
+		for _, file := range files {
+			id, ok := parseID(folder.Name() + file.Name())
+			if !ok {
+				continue
+			}
+			path := filepath.Join(path, file.Name())
+			if looseID(path) != id {
+				r.aside = append(r.aside, path)
+				r.fault("put it aside", "the object %s is damaged", r.relative(path))
+				continue
+			}
+			if err := r.link(path, filepath.Join(in, file.Name())); err != nil {
+				return &port.StorageError{Err: err}
+			}
+		}
+	}
+	return nil
+}
+
+// looseID returns the id of what a file holds, zero when it cannot be read.
+func looseID(path string) (id plumbing.Hash) {
+	file, err := os.Open(path)
+	if err != nil {
+		return id
+	}
+	defer file.Close()
+	content, err := zlib.NewReader(bufio.NewReader(file))
+	if err != nil {
+		return id
+	}
+	sum := sha1.New()
+	if _, err := io.CopyBuffer(sum, onlyReader{content}, make([]byte, packBuffer)); err != nil {
+		return id
+	}
+	sum.Sum(id[:0])
+	return id
+}

@@ -1,0 +1,238 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+
+	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/port"
+)
+
+// replica returns a vault on a machine of its own.
+func replica(t *testing.T, remote string) *Vault {
+	t.Helper()
+	v, _ := remoteVault(t, Remote{URL: remote})
+	v.config.Replicated = true
+	return v
+}
+
+// A worker died after its commit. One on another machine asks whether there is one.
+func TestCommittedElsewhere(t *testing.T) {
+	path := bareRemote(t)
+	first, second := replica(t, path), replica(t, path)
+	if got, err := second.Committed(t.Context(), theSync); got != nil || err != nil {
+		t.Fatalf("%v, %v", got, err)
+	}
+	wantPushed(t, runSync(t, first, night, whole(groups, documents("a"))))
+	s := runNamedSync(t, first, theSync, night, whole(groups, documents("a", "b")))
+	wantPushed(t, s)
+	for range 2 {
+		otherPush(t, path, "README.md", fmt.Sprint(rand.Int()))
+	}
+	for name, v := range map[string]*Vault{"on another machine": second, "on the same": first} {
+		before, _, err := v.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := v.Committed(t.Context(), theSync)
+		if err != nil || got.GetCommit() != s.snapshot.GetCommit() || got.GetTree() != s.snapshot.GetTree() || got.GetPushState() != pushed {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if now, _, err := v.Head(t.Context()); err != nil || now != before {
+			t.Errorf("%s: the branch moved: %v", name, err)
+		}
+		if got, err := v.Committed(t.Context(), "tenants/x/syncs/none"); got != nil || err != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	// It committed and did not push: its own machine knows, and no other.
+	runSync(t, second, night, whole(groups, documents("a", "b")))
+	const late = "tenants/x/syncs/late"
+	away(t, path, func() {
+		wantRefused(t, runNamedSync(t, second, late, night.Add(hour), whole(groups, documents("a", "b", "c"))), RemoteNotFound)
+		got, err := second.Committed(t.Context(), late)
+		if err != nil || got == nil || got.GetPushState() == pushed {
+			t.Errorf("%v, %v", got, err)
+		}
+		// Nobody can say whether another one did.
+		var failed *RemoteError
+		if got, err := first.Committed(t.Context(), late); got != nil || !errors.As(err, &failed) {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+	if got, err := second.Committed(t.Context(), late); err != nil || got == nil || got.GetPushState() == pushed {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := first.Committed(t.Context(), late); got != nil || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// A machine without a copy does not begin a backup of its own while the remote, which
+// may have one, is away. One with a copy goes on from it.
+func TestBeginWithoutTheRemote(t *testing.T) {
+	path := bareRemote(t)
+	first, second := replica(t, path), replica(t, path)
+	wantPushed(t, runSync(t, first, night, whole(groups, documents("a"))))
+	away(t, path, func() {
+		_, err := second.Begin(t.Context(), theSync)
+		var storage *port.StorageError
+		var failed *RemoteError
+		if !errors.As(err, &storage) || !errors.As(err, &failed) {
+			t.Errorf("got %v", err)
+		}
+		wantRefused(t, runSync(t, first, night.Add(hour), whole(groups, documents("a", "b"))), RemoteNotFound)
+	})
+	wantPushed(t, runSync(t, second, night.Add(2*hour), whole(groups, documents("a", "b", "c"))))
+	wantPushed(t, runSync(t, first, night.Add(3*hour), whole(groups, documents("a", "b", "c"))))
+	sameBranch(t, first, path)
+}
+
+// tenant is what a tenant has: a configuration that changes all the time. A version is
+// never used twice, and what is deleted does not come back.
+type changingTenant struct {
+	random  *rand.Rand
+	version int
+	items   map[*catalog.Type]map[string]int
+}
+
+func (c *changingTenant) change() {
+	for _, items := range c.items {
+		for range c.random.IntN(3) {
+			c.version++
+			items[fmt.Sprintf("item-%d", c.version)] = c.version
+		}
+		for _, id := range sortedKeys(items) {
+			switch c.random.IntN(6) {
+			case 0:
+				delete(items, id)
+			case 1, 2:
+				c.version++
+				items[id] = c.version
+			}
+		}
+	}
+}
+
+// reading is what a sync reads of a type now: all of it, or a part.
+func (c *changingTenant) reading(configurationType *catalog.Type) typeReading {
+	items := map[string]string{}
+	some := c.random.IntN(3) == 0
+	for id, version := range c.items[configurationType] {
+		if !some || c.random.IntN(2) == 0 {
+			items[id] = fmt.Sprintf(`{"version":%d}`, version)
+		}
+	}
+	r := whole(configurationType, items)
+	r.reading.AcceptCollapse = true
+	if some {
+		r = ended(configurationType, incomplete, items)
+	}
+	return r
+}
+
+// versionsAt returns the version of every item of a commit.
+func versionsAt(t *testing.T, storage *store, id string) map[string]int {
+	t.Helper()
+	commit, err := object.GetCommit(storage, plumbing.NewHash(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := commit.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := map[string]int{}
+	err = files.ForEach(func(file *object.File) error {
+		content, err := file.Contents()
+		version := 0
+		if n, _ := fmt.Sscanf(strings.Join(strings.Fields(content), ""), `{"version":%d}`, &version); n == 1 {
+			versions[file.Name] = version
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return versions
+}
+
+// Whichever replicas read which part of a tenant while some of them cannot reach the
+// remote: in the remote's history no item becomes an older one, and none that was
+// removed comes back.
+func TestReplicasNeverGoBack(t *testing.T) {
+	types := []*catalog.Type{groups, apps}
+	commits := 0
+	for range 6 {
+		seed := rand.Uint64()
+		tenant := &changingTenant{random: rand.New(rand.NewPCG(seed, 1)), items: map[*catalog.Type]map[string]int{groups: {}, apps: {}}}
+		path := bareRemote(t)
+		replicas := []*Vault{replica(t, path), replica(t, path)}
+		for _, v := range replicas { // each has a copy
+			runSync(t, v, night, whole(scripts, documents("s")))
+		}
+		for i := range 12 {
+			tenant.change()
+			v := replicas[tenant.random.IntN(2)]
+			at := night.Add(time.Duration(i+1) * hour)
+			var readings []typeReading
+			for _, configurationType := range types {
+				if tenant.random.IntN(4) > 0 {
+					readings = append(readings, tenant.reading(configurationType))
+				}
+			}
+			if tenant.random.IntN(2) == 0 {
+				away(t, path, func() { runSync(t, v, at, readings...) })
+			} else {
+				wantPushed(t, runSync(t, v, at, readings...))
+			}
+		}
+		for _, v := range replicas { // what they have left is pushed
+			wantPushed(t, runSync(t, v, night.Add(100*hour)))
+		}
+		storage := replicas[1].keptOpen() // has all of it
+		newest, gone := map[string]int{}, map[string]bool{}
+		last := map[string]int{}
+		for id := range strings.FieldsSeq(git(t, path, "rev-list", "--first-parent", "--reverse", "main")) {
+			commits++
+			now := versionsAt(t, storage, id)
+			for item, version := range now {
+				if version < newest[item] || gone[item] {
+					t.Errorf("seed %d, commit %s: %s is %d again; it was %d, removed: %v", seed, id, item, version, newest[item], gone[item])
+				}
+				newest[item] = version
+			}
+			for item := range last {
+				if _, ok := now[item]; !ok {
+					gone[item] = true
+				}
+			}
+			last = maps.Clone(now)
+		}
+		if err := storage.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(git(t, path, "log", "--format=%h %ci %s"))
+			break
+		}
+		if out := git(t, path, "fsck", "--full", "--strict", "--no-progress", "--no-dangling"); out != "" {
+			t.Error(out)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if commits < 30 {
+		t.Errorf("%d commits show little", commits)
+	}
+}
