@@ -30,6 +30,7 @@ func TestLoadRefusesMistakes(t *testing.T) {
 		"not a list":         {"id: entra/a\n", "list of entries", 1},
 		"not YAML":           {good + "  user: [\n", "", 8},
 		"same id twice":      {good + good, "twice", 7},
+		"not sorted":         {strings.ReplaceAll(good, "entra/a", "entra/b") + good, "sorted", 7},
 		"other workload":     {strings.ReplaceAll(good, "entra/a", "intune/a"), "workload", 1},
 		"id":                 {strings.ReplaceAll(good, "entra/a", "entra/A b"), "kebab", 1},
 		"display name":       {strings.ReplaceAll(good, "display_name: A", "display_name: ''"), "display_name", 1},
@@ -122,8 +123,8 @@ func TestVersionFollowsContent(t *testing.T) {
 		return c.Version()
 	}
 	second := strings.ReplaceAll(good, "entra/a", "entra/b")
-	if version(good+second) != version(second+"\n# a comment\n"+good) {
-		t.Error("order and comments change the version")
+	if version(good+second) != version(good+"\n# a comment\n"+second) {
+		t.Error("comments change the version")
 	}
 	if version(good) == version(good+"  volatile: [a]\n") {
 		t.Error("an entry changes without the version")
