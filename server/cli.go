@@ -23,6 +23,7 @@ type cli struct {
 
 	Help     helpCommand     `cmd:"" help:"Explain a reason, an error or an AADSTS code: what is safe, who mends it, and how."`
 	Simulate simulateCommand `cmd:"" help:"Run a simulated Microsoft 365 tenant to try things with."`
+	Repair   repairCommand   `cmd:"" help:"Look for what a power cut can leave in the repositories, and mend it."`
 	Catalog  catalogCommand  `cmd:"" help:"List the configuration types, and the permissions to grant for them."`
 }
 

@@ -26,6 +26,16 @@ type config struct {
 	// DataDir holds everything that the service stores. A relative path begins at
 	// the working directory.
 	DataDir string `yaml:"data_dir" default:"./data"`
+	// DataDirShared declares that all replicas have one data_dir, on a file system
+	// that they share.
+	DataDirShared bool `yaml:"data_dir_shared" default:"false"`
+	// Replica is the name of this process among those that share a journal; empty:
+	// the name of the machine.
+	Replica string `yaml:"replica"`
+	// Lease is how long a process may be silent before others take its syncs over.
+	Lease time.Duration `yaml:"lease" default:"30s"`
+	// Journal says where syncs and their events are kept.
+	Journal journalConfig `yaml:"journal"`
 	// HelpBaseURL is where docs/help is published; empty: nowhere.
 	HelpBaseURL string `yaml:"help_base_url" default:""`
 	// Keys are the keys of the service itself.
@@ -36,11 +46,16 @@ type config struct {
 	Tenants []tenant.Definition `yaml:"tenants" required:"[{id: contoso, …}]"`
 	// Limits bound what runs at the same time.
 	Limits limitsConfig `yaml:"limits"`
+	// Metrics says where metrics are.
+	Metrics metricsConfig `yaml:"metrics"`
 	// Log says what is logged, and how.
 	Log logConfig `yaml:"log"`
 
 	// warnings are for the log: what is not wrong, but should be known.
 	warnings []string
+	// maxJournal is how many bytes a journal under data_dir may have, for tests of a
+	// full disk; 0: no limit.
+	maxJournal int64
 }
 
 // grpcConfig is the listener.
@@ -89,8 +104,10 @@ type cloudConfig struct {
 
 // limitsConfig bounds what runs at the same time.
 type limitsConfig struct {
-	// ConcurrentSyncs is how many syncs run at a time.
+	// ConcurrentSyncs is how many syncs run at a time in this process.
 	ConcurrentSyncs int `yaml:"concurrent_syncs" default:"8"`
+	// ConcurrentSyncsTotal is how many run at a time in all replicas; 0: no limit.
+	ConcurrentSyncsTotal int `yaml:"concurrent_syncs_total" default:"0"`
 	// QueuedSyncs is how many may wait.
 	QueuedSyncs int `yaml:"queued_syncs" default:"1000"`
 	// SyncTimeout is how long one sync may run.

@@ -45,6 +45,8 @@ func (d *decoder) check(c *config) error {
 	for _, name := range slices.Sorted(maps.Keys(c.Clouds)) {
 		d.checkCloud(name, c.Clouds[name])
 	}
+	d.checkReplicas(c)
+	d.checkMetrics(c)
 	d.checkPositive("limits.concurrent_syncs", int64(c.Limits.ConcurrentSyncs))
 	d.checkPositive("limits.queued_syncs", int64(c.Limits.QueuedSyncs))
 	d.checkPositive("limits.sync_timeout", int64(c.Limits.SyncTimeout))

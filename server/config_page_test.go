@@ -166,7 +166,8 @@ func TestTagsAreTrue(t *testing.T) {
 	d := newDecoder("x.yaml")
 	for _, section := range []reflect.Type{
 		reflect.TypeFor[config](), reflect.TypeFor[grpcConfig](), reflect.TypeFor[limitsConfig](), reflect.TypeFor[logConfig](),
-		reflect.TypeFor[tlsConfig](), reflect.TypeFor[cloudConfig](), reflect.TypeFor[tenant.Definition](), reflect.TypeFor[tenant.User](),
+		reflect.TypeFor[tlsConfig](), reflect.TypeFor[cloudConfig](), reflect.TypeFor[journalConfig](), reflect.TypeFor[clusterConfig](), reflect.TypeFor[metricsConfig](),
+		reflect.TypeFor[tenant.Definition](), reflect.TypeFor[tenant.User](),
 		reflect.TypeFor[tenant.ServicePrincipal](), reflect.TypeFor[tenant.Repository](),
 	} {
 		for _, field := range fields(section) {

@@ -36,6 +36,8 @@ func TestParseConfigOfTheIssue(t *testing.T) {
 	want := &config{
 		GRPC:    grpcConfig{Listen: "127.0.0.1:8443", DrainTimeout: 10 * time.Second},
 		DataDir: "./data",
+		Lease:   30 * time.Second,
+		Journal: journalConfig{Retention: 90 * 24 * time.Hour},
 		Keys: keysConfig{
 			Encryption:  secretFile("/run/secrets/understudy-encryption"),
 			Fingerprint: secretFile("/run/secrets/understudy-fingerprint"),
@@ -120,12 +122,48 @@ func TestParseConfigAccepts(t *testing.T) {
 		"empty sections":        "grpc: {}\nkeys: {}\nclouds: {}\nlimits: {}\nlog: {}\ntenants: [<TENANT>]",
 		"help stays off":        "help_base_url: ''\ntenants: [<TENANT>]",
 		"drain without a delay": "grpc: {drain_delay: 0}\ntenants: [<TENANT>]",
+		"metrics on loopback":   "metrics: {listen: '127.0.0.1:0'}\ntenants: [<TENANT>]",
+		"metrics behind TLS":    "grpc: {tls: {certificate_file: a, key_file: b}}\nmetrics: {listen: ':9464'}\ntenants: [<TENANT>]",
+		"kept for a day":        "journal: {retention: 24h}\nlease: 5s\nreplica: Node-1.example_a\ntenants: [<TENANT>]",
+		"a shared data_dir": "data_dir_shared: true\njournal: {cluster: {servers: [nats.example], tls: {}}}\n" +
+			"tenants: [<TENANT>]",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := parseConfig("x.yaml", []byte(strings.ReplaceAll(content, "<TENANT>", ordinaryTenant))); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Three replicas, as docs/operations.md has them.
+func TestParseConfigOfACluster(t *testing.T) {
+	c, err := parseConfig("/etc/understudy/understudy.yaml", readTestFile(t, "../deploy/understudy.cluster.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := journalConfig{
+		Retention: 90 * 24 * time.Hour,
+		Cluster: &clusterConfig{
+			Servers: []string{"tls://nats1.example:4222", "tls://nats2.example:4222", "tls://nats3.example:4222"},
+			User:    "understudy", Password: secretFile("/etc/understudy/secrets/nats-password"),
+			TLS:      &clusterTLSConfig{CAFile: "/etc/understudy/tls/nats-ca.crt"},
+			Replicas: 3, Prefix: "understudy",
+		},
+	}
+	if diff := cmp.Diff(want, c.Journal, equal); diff != "" || len(c.warnings) > 0 {
+		t.Errorf("warnings %q, -want +got:\n%s", c.warnings, diff)
+	}
+}
+
+// A password that goes over the network in clear is worth a warning.
+func TestParseConfigWarnsOfAClusterWithoutTLS(t *testing.T) {
+	c, err := parseConfig("x.yaml", []byte("data_dir_shared: true\njournal: {cluster: {servers: [nats.example, 'tls://nats.example', '127.0.0.1:4222']}}\ntenants: ["+ordinaryTenant+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.warnings) != 1 || !strings.HasPrefix(c.warnings[0], "x.yaml:2:31: journal.cluster.servers[0]: goes over the network without TLS") {
+		t.Errorf("warnings %q", c.warnings)
 	}
 }
 

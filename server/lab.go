@@ -52,6 +52,8 @@ type labConfig struct {
 	Types   []string
 	Exclude []string
 	Filters tenant.Filters
+	// Settings are more sections of the configuration file.
+	Settings string
 	// Marker is in everything that the simulated tenant keeps secret.
 	Marker string
 	Logger *slog.Logger
@@ -147,7 +149,7 @@ func (l *lab) writeFiles() error {
 		return fmt.Errorf("writing the lab's configuration: %w", err)
 	}
 	content := fmt.Sprintf(labConfiguration, l.GRPC, filepath.Join(l.Folder, "data"), l.simulator.URL(),
-		account.DirectoryID, account.ClientID, account.Username, l.SignInTimeout, selection, l.requests())
+		account.DirectoryID, account.ClientID, account.Username, l.SignInTimeout, selection, l.requests(), l.Settings)
 	return os.WriteFile(l.configFile(), []byte(content), 0o600)
 }
 
@@ -194,7 +196,7 @@ grpc: {listen: "%[1]s"}
 data_dir: "%[2]s"
 limits:
   requests: %[9]s
-clouds:
+%[10]sclouds:
   lab: {authority: "%[3]s", graph: "%[3]s", ca_file: ca.pem}
 tenants:
   - id: contoso

@@ -57,10 +57,16 @@ func (h *harness) lesson(tenant string) string {
 		h.Fatal(err)
 	}
 	var known struct {
-		Lessons map[string]struct{ Answer string }
+		Lessons map[string]struct {
+			Answer, User     string
+			ServicePrincipal string `json:"service_principal"`
+		}
 	}
 	if err := json.Unmarshal(text, &known); err != nil {
 		h.Fatal(err)
+	}
+	if of := known.Lessons[terms]; of.Answer != "" && (of.User == "" || of.ServicePrincipal == "" || of.User == of.ServicePrincipal) {
+		h.Errorf("the lesson does not say whose answers were compared: %s", text)
 	}
 	return known.Lessons[terms].Answer
 }

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
+	if file := os.Getenv(asNode); file != "" {
+		os.Exit(runNode(file))
+	}
 	os.Exit(m.Run())
 }
 

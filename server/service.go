@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"understudy.internal/internal/catalog"
-	"understudy.internal/internal/durable"
 	"understudy.internal/internal/edge"
 	"understudy.internal/internal/engine"
 	"understudy.internal/internal/journal"
@@ -21,16 +19,24 @@ import (
 // service is everything that `serve` runs, wired together: configuration is data,
 // newService makes it into parts, run runs them.
 type service struct {
-	logger  *slog.Logger
+	logger *slog.Logger
+	// unlock gives data_dir free.
+	unlock  func() error
 	journal *journal.Journal
 	engine  *engine.Engine
 	edge    *edge.Server
+	metrics *metrics
+	// last is what is told of the last syncs; metricsListener where: nil when nobody
+	// asks.
+	last            *lastSyncs
+	metricsListener net.Listener
+	security        *tls.Config
 }
 
 // newService opens what the configuration names. Close the service, also when it
 // never ran.
 func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *service, err error) {
-	s := &service{logger: logger}
+	s := &service{logger: logger, metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -43,60 +49,71 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, fmt.Errorf("loading the catalog: %w", err)
 	}
-	// The journal comes first: its lock keeps a second process out of data_dir.
-	s.journal, err = journal.Open(ctx, journal.Config{Directory: filepath.Join(cfg.DataDir, "journal"), Logger: logger})
-	if err != nil {
+	if s.unlock, err = lockDataDir(cfg); err != nil {
 		return nil, err
 	}
-	if err := removeLeftovers(cfg.DataDir); err != nil {
+	if s.journal, err = openJournal(ctx, cfg, logger); err != nil {
+		return nil, err
+	}
+	if err := removeLeftovers(cfg); err != nil {
 		return nil, fmt.Errorf("removing what a killed process left: %w", err)
 	}
 	keys, err := loadKeys(cfg, logger)
 	if err != nil {
 		return nil, err
 	}
-	tenants, err := newTenants(cfg, keys, types, logger)
+	tenants, err := newTenants(cfg, keys, types, signIns(cfg, s.journal), logger)
 	if err != nil {
 		return nil, err
 	}
 	s.engine, err = engine.New(engine.Config{
-		Tenants: tenants, Catalog: types, Syncs: s.journal, Logger: logger,
-		MaxConcurrentSyncs: cfg.Limits.ConcurrentSyncs, MaxQueuedSyncs: cfg.Limits.QueuedSyncs, MaxSyncDuration: cfg.Limits.SyncTimeout,
+		Tenants: tenants, Catalog: types, Syncs: &meteredSyncs{s.journal, s.metrics}, Logger: logger,
+		MaxConcurrentSyncs: cfg.Limits.ConcurrentSyncs, MaxConcurrentSyncsTotal: cfg.Limits.ConcurrentSyncsTotal,
+		MaxQueuedSyncs: cfg.Limits.QueuedSyncs, MaxSyncDuration: cfg.Limits.SyncTimeout,
 	})
 	if err != nil {
 		return nil, err
 	}
-	security, err := serverTLS(cfg.GRPC.TLS)
-	if err != nil {
+	if s.security, err = serverTLS(cfg.GRPC.TLS); err != nil {
 		return nil, err
 	}
 	s.edge, err = edge.New(edge.Config{
-		Engine: s.engine, Syncs: s.journal, Watches: s.journal, Catalog: types, Logger: logger, TLS: security,
+		Engine: s.engine, Syncs: s.journal, Watches: s.journal, Catalog: types, Logger: logger, TLS: s.security, Observe: s.metrics.observe,
 		HelpBaseURL: cfg.HelpBaseURL, DrainDelay: cfg.GRPC.DrainDelay, DrainTimeout: cfg.GRPC.DrainTimeout,
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s, s.openMetrics(ctx, cfg)
 }
 
-// removeLeftovers removes the half-written files of a process that was killed. The
-// repositories are the vaults' own.
-func removeLeftovers(dataDir string) error {
-	folders, err := filepath.Glob(filepath.Join(dataDir, "cursors", "*"))
-	for _, name := range []string{"keys", "tokens", "repositories"} {
-		folders = append(folders, filepath.Join(dataDir, name))
+// openMetrics listens where metrics are asked for, if they are.
+func (s *service) openMetrics(ctx context.Context, cfg *config) error {
+	if cfg.Metrics.Listen == "" {
+		return nil
 	}
-	for _, folder := range folders {
-		err = errors.Join(err, durable.RemoveLeftovers(folder))
+	names := make([]string, len(cfg.Tenants))
+	for i := range cfg.Tenants {
+		names[i] = "tenants/" + cfg.Tenants[i].ID
 	}
-	return err
+	s.last = newLastSyncs(s.journal, names, s.logger)
+	state := &stateCollector{syncs: s.journal, healthy: s.journal.Healthy, watchers: s.edge.Watchers, last: s.last}
+	if err := s.metrics.registry.Register(state); err != nil {
+		return fmt.Errorf("making metrics: %w", err)
+	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", cfg.Metrics.Listen)
+	if err != nil {
+		return fmt.Errorf("listening on metrics.listen: %w", err)
+	}
+	s.metricsListener = listener
+	return nil
 }
 
-// run serves on a listener, which it closes, until ctx is done. Health says
-// SERVING when no sync of an earlier process is left unfinished. At the end calls
-// are drained first, then syncs that still run are interrupted.
+// run serves on a listener, which it closes, until ctx is done. Syncs that an earlier
+// process left are taken over meanwhile. At the end calls are drained first, then syncs
+// that still run are left to whoever takes them over, but for a commit that began.
 func (s *service) run(ctx context.Context, listener net.Listener) error {
-	if err := s.engine.Recover(ctx); err != nil {
-		return errors.Join(err, listener.Close())
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
@@ -106,23 +123,32 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 	})
 	group.Go(func() error { return s.engine.Run(working) })
 	group.Go(func() error { s.watchHealth(ctx); return nil })
+	if s.metricsListener != nil {
+		group.Go(func() error { s.last.run(ctx); return nil })
+		group.Go(func() error { return s.metrics.serve(ctx, s.metricsListener, s.security, s.logger) })
+		s.logger.Info("serving metrics", "address", s.metricsListener.Addr().String())
+	}
 	s.logger.Info("serving", "address", listener.Addr().String(), "version", version)
 	return group.Wait()
 }
 
 // healthInterval is how often the service looks whether it can store.
-const healthInterval = 5 * time.Second
+const healthInterval = 2 * time.Second
 
 // watchHealth says SERVING while the journal can store.
 func (s *service) watchHealth(ctx context.Context) {
 	ticker := time.NewTicker(healthInterval)
 	defer ticker.Stop()
-	for {
+	for healthy := true; ; {
 		err := s.journal.Healthy()
-		if err != nil {
+		switch {
+		case err != nil && healthy:
 			s.logger.Error("not serving: the journal cannot store", "error", err)
+		case err == nil && !healthy:
+			s.logger.Info("serving again: the journal stores")
 		}
-		s.edge.SetServing(err == nil)
+		healthy = err == nil
+		s.edge.SetServing(healthy)
 		select {
 		case <-ctx.Done():
 			return
@@ -133,8 +159,17 @@ func (s *service) watchHealth(ctx context.Context) {
 
 // close frees what the service holds.
 func (s *service) close() {
+	if s.metricsListener != nil {
+		s.metricsListener.Close() // closed already when it served
+	}
 	if s.journal != nil {
 		s.journal.Close()
 		s.journal = nil
+	}
+	if s.unlock != nil {
+		if err := s.unlock(); err != nil {
+			s.logger.Warn("unlocking data_dir failed", "error", err)
+		}
+		s.unlock = nil
 	}
 }

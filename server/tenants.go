@@ -30,7 +30,7 @@ func (t tenants) Tenant(name string) (*engine.Tenant, error) {
 }
 
 // newTenants makes the parts of every configured tenant. It makes no request.
-func newTenants(cfg *config, keys keys, types *catalog.Catalog, logger *slog.Logger) (tenants, error) {
+func newTenants(cfg *config, keys keys, types *catalog.Catalog, signIns identity.Store, logger *slog.Logger) (tenants, error) {
 	clients := map[string]*http.Client{} // tenants of a cloud share connections
 	all := make(tenants, len(cfg.Tenants))
 	for i := range cfg.Tenants {
@@ -45,7 +45,8 @@ func newTenants(cfg *config, keys keys, types *catalog.Catalog, logger *slog.Log
 			}
 		}
 		b := tenantBuilder{
-			cfg: cfg, keys: keys, types: types, definition: d, cloud: cloud, client: clients[d.Cloud], logger: logger.With("tenant", d.ID), plain: logger,
+			cfg: cfg, keys: keys, types: types, definition: d, cloud: cloud, client: clients[d.Cloud], signIns: signIns,
+			logger: logger.With("tenant", d.ID), plain: logger,
 		}
 		built, err := b.build()
 		if err != nil {
@@ -64,6 +65,7 @@ type tenantBuilder struct {
 	definition *tenant.Definition
 	cloud      identity.Cloud
 	client     *http.Client
+	signIns    identity.Store
 	logger     *slog.Logger
 	plain      *slog.Logger // of an identity, which names its tenant itself
 }
@@ -73,7 +75,7 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 	t := &engine.Tenant{Name: "tenants/" + d.ID, ConfigurationTypes: d.ConfigurationTypes, Policy: d.AuthenticationPolicy}
 	common := identity.Config{
 		Tenant: d.ID, DirectoryID: d.DirectoryID, Cloud: b.cloud, HTTPClient: b.client, HelpBaseURL: b.cfg.HelpBaseURL,
-		CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.plain,
+		Store: b.signIns, CacheDir: filepath.Join(b.cfg.DataDir, "tokens"), Key: b.keys.encryption, Logger: b.plain,
 	}
 	var err error
 	if t.Catalog, err = b.types.Narrow(d.Exclude, d.Filters); err != nil {
@@ -100,6 +102,10 @@ func (b *tenantBuilder) build() (*engine.Tenant, error) {
 		return nil, err
 	}
 	t.Knowledge = knowledge.Open(b.inRepositories(".learned.json"), b.logger)
+	t.Readers.ServicePrincipal = knowledge.Reader(d.DirectoryID, d.ServicePrincipal.ClientID, "")
+	if d.User != nil {
+		t.Readers.User = knowledge.Reader(d.DirectoryID, d.User.ClientID, d.User.Username)
+	}
 	return t, nil
 }
 
@@ -155,7 +161,8 @@ func (b *tenantBuilder) vault() (*vault.Vault, error) {
 	c := vault.Config{
 		Directory: b.inRepositories(".git"), Branch: own.Branch,
 		FingerprintKey: b.keys.fingerprint, PreviousFingerprintKeys: b.keys.previousFingerprints,
-		Recipients: b.definition.Secrets.Recipients, Logger: b.logger,
+		Recipients: b.definition.Secrets.Recipients, Shared: b.cfg.DataDirShared, Logger: b.logger,
+		Replicated: b.cfg.Journal.Cluster != nil && !b.cfg.DataDirShared,
 	}
 	if own.Remote != "" {
 		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile, Username: own.Username}

@@ -9,7 +9,8 @@ import (
 )
 
 // ListConfigurationResults implements the contract. A page token holds the
-// sequence of the last event of its page.
+// sequence of the last event of its page. Of a type that was completed again, because
+// another worker took the sync over, the last result is listed.
 func (s *service) ListConfigurationResults(
 	ctx context.Context, request *understudyv1.ListConfigurationResultsRequest,
 ) (*understudyv1.ListConfigurationResultsResponse, error) {
@@ -17,8 +18,12 @@ func (s *service) ListConfigurationResults(
 	if err != nil {
 		return nil, err
 	}
+	last, err := s.lastResults(ctx, request.GetParent())
+	if err != nil {
+		return nil, err
+	}
 	results := page[*understudyv1.ConfigurationResult]{limit: pageSize(request.GetPageSize(), 100)}
-	last := after
+	position := after
 	for event, err := range s.config.Syncs.Events(ctx, request.GetParent(), after) {
 		if err != nil {
 			return nil, err
@@ -27,16 +32,38 @@ func (s *service) ListConfigurationResults(
 		if result == nil || (len(request.GetOutcomes()) > 0 && !slices.Contains(request.GetOutcomes(), result.GetOutcome())) {
 			continue
 		}
+		if last != nil && last[result.GetConfigurationType()] > event.GetSequence() {
+			continue
+		}
 		if !results.add(result) {
 			break
 		}
-		last = event.GetSequence()
+		position = event.GetSequence()
 	}
 	response := &understudyv1.ListConfigurationResultsResponse{Results: results.elements}
 	if results.more {
-		response.NextPageToken, err = s.pages.encode(request, strconv.FormatInt(last, 10))
+		response.NextPageToken, err = s.pages.encode(request, strconv.FormatInt(position, 10))
 	}
 	return response, err
+}
+
+// lastResults returns the sequence of the last result of each type of a sync, or nil
+// for one that nobody took over: it has each type once.
+func (s *service) lastResults(ctx context.Context, name string) (map[string]int64, error) {
+	sync, err := s.config.Syncs.Get(ctx, name)
+	if err != nil || sync.GetAttempt() <= 1 {
+		return nil, err
+	}
+	last := map[string]int64{}
+	for event, err := range s.config.Syncs.Events(ctx, name, 0) {
+		if err != nil {
+			return nil, err
+		}
+		if result := event.GetConfigurationCompleted().GetResult(); result != nil {
+			last[result.GetConfigurationType()] = event.GetSequence()
+		}
+	}
+	return last, nil
 }
 
 // number returns the position in the token of a request whose positions are

@@ -37,6 +37,8 @@ type Server struct {
 	ending chan struct{}
 	// watchers counts open streams of RunSync and WatchSync.
 	watchers atomic.Int64
+	// slow counts those of them that were ended because their client did not read.
+	slow atomic.Int64
 	// streams are the goroutines that belong to a stream, and may outlive its
 	// handler until gRPC lets go of them.
 	streams sync.WaitGroup
@@ -99,6 +101,10 @@ func (s *Server) SetServing(serving bool) {
 	s.health.SetServingStatus("", state)
 	s.health.SetServingStatus(understudyv1.SyncService_ServiceDesc.ServiceName, state)
 }
+
+// Watchers returns how many streams of RunSync and WatchSync are open, and how many
+// were ended so far because their client did not read.
+func (s *Server) Watchers() (open, slow int64) { return s.watchers.Load(), s.slow.Load() }
 
 // Serve serves on a listener, which it closes, until ctx ends; then it drains
 // (see drain.go) and returns nil when every call has ended. It fails when the

@@ -30,6 +30,10 @@ type follower struct {
 	stall *time.Timer
 	// cursor is the sequence of the last durable event that was sent.
 	cursor atomic.Int64
+	// wait ends at the next heartbeat, since is when it began.
+	wait    context.Context
+	endWait context.CancelFunc
+	since   time.Time
 	// final is the sync once it is known to be over.
 	final *understudyv1.Sync
 	// complete says that every durable event was sent.
@@ -64,18 +68,24 @@ func (s *Server) follow(
 		defer watcher.Close()
 		done <- recovered(func() error { return f.run(ctx) })
 	})
+	var slow *slowReaderError
 	select {
 	case err := <-done:
+		if errors.As(err, &slow) {
+			s.slow.Add(1)
+		}
 		return f.final, err
 	case <-s.ending:
 		return nil, &drainingError{}
 	case <-f.stall.C:
+		s.slow.Add(1)
 		return nil, &slowReaderError{last: f.cursor.Load()}
 	}
 }
 
 // run sends events until the sync is over.
 func (f *follower) run(ctx context.Context) error {
+	defer f.stopWaiting()
 	for {
 		event, err := f.next(ctx)
 		switch {
@@ -92,28 +102,45 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
-// next returns the next event, or a heartbeat when there is none for the
-// interval. The interval is up to a tenth shorter, so that the heartbeats of many
-// streams do not fall together, and none is late.
+// next returns the next event, or a heartbeat when there is none for the interval.
+// The interval is up to a tenth shorter, so that the heartbeats of many streams do
+// not fall together, and none is late.
 func (f *follower) next(ctx context.Context) (*understudyv1.SyncEvent, error) {
-	interval := f.heartbeat - rand.N(f.heartbeat/10+1)
-	wait, cancel := context.WithTimeoutCause(ctx, interval, errQuiet)
-	defer cancel()
+	wait := f.quiet(ctx)
 	event, err := f.watcher.Next(wait)
-	var slow *port.SlowWatcherError
-	switch {
-	case err == nil:
-		return event, nil
-	case ctx.Err() == nil && (errors.Is(err, errQuiet) || errors.Is(err, context.DeadlineExceeded) && wait.Err() != nil):
+	if ctx.Err() == nil && isQuiet(wait, err) {
 		return &understudyv1.SyncEvent{
 			EventTime: timestamppb.Now(),
 			Event:     &understudyv1.SyncEvent_Heartbeat{Heartbeat: &understudyv1.Heartbeat{}},
 		}, nil
-	case errors.As(err, &slow):
+	}
+	var slow *port.SlowWatcherError
+	if errors.As(err, &slow) {
 		// What was sent counts, not what the watcher has.
 		return nil, &slowReaderError{last: f.cursor.Load()}
-	default:
-		return nil, err
+	}
+	return event, err
+}
+
+// isQuiet says whether a wait ended because nothing happened.
+func isQuiet(wait context.Context, err error) bool {
+	return errors.Is(err, errQuiet) || errors.Is(err, context.DeadlineExceeded) && wait.Err() != nil
+}
+
+// quiet returns a context that ends when it is time for a heartbeat. Where events come
+// fast one serves many of them: half of the tenth is for that, half is by chance.
+func (f *follower) quiet(ctx context.Context) context.Context {
+	if now := time.Now(); f.wait == nil || f.wait.Err() != nil || now.Sub(f.since) > f.heartbeat/20 {
+		f.stopWaiting()
+		f.wait, f.endWait = context.WithTimeoutCause(ctx, f.heartbeat-rand.N(f.heartbeat/20+1), errQuiet)
+		f.since = now
+	}
+	return f.wait
+}
+
+func (f *follower) stopWaiting() {
+	if f.endWait != nil {
+		f.endWait()
 	}
 }
 

@@ -25,9 +25,17 @@ type actor struct {
 	mu      sync.Mutex
 	state   understudyv1.IdentityState
 	failure *understudyv1.AuthFailure
+	// signing says that it is signed in in this attempt, or will be; over that
+	// settled is closed.
+	signing, over bool
 }
 
-func newActor(ctx context.Context, identity understudyv1.Identity, p port.Identity, needed bool) *actor {
+// newActor makes an actor. What an earlier attempt recorded of the identity stands:
+// one that failed is not tried again, and one that was authenticated is signed in
+// once more, and lost when that fails.
+func newActor(
+	ctx context.Context, identity understudyv1.Identity, p port.Identity, needed bool, recorded []*understudyv1.IdentityOutcome,
+) *actor {
 	a := &actor{
 		identity: identity,
 		port:     p,
@@ -36,29 +44,51 @@ func newActor(ctx context.Context, identity understudyv1.Identity, p port.Identi
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	if needed {
-		a.state = understudyv1.IdentityState_IDENTITY_STATE_PENDING
+		a.state, a.signing = understudyv1.IdentityState_IDENTITY_STATE_PENDING, true
+	}
+	for _, outcome := range recorded {
+		if outcome.GetIdentity() != identity {
+			continue
+		}
+		a.state, a.failure = outcome.GetState(), outcome.GetFailure()
+		if a.failure != nil {
+			a.signing = false
+			a.cancel(&identityError{a.failure})
+			a.settleLocked()
+		}
 	}
 	return a
 }
 
+// settleLocked closes settled, once.
+func (a *actor) settleLocked() {
+	if !a.over {
+		a.over = true
+		close(a.settled)
+	}
+}
+
 // need makes an identity needed in the middle of a sync. It returns false when it was
-// needed before.
+// needed before, or is gone.
 func (a *actor) need() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state != understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
+	if a.signing || a.failure != nil {
 		return false
 	}
-	a.state = understudyv1.IdentityState_IDENTITY_STATE_PENDING
+	a.signing = true
+	if a.state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
+		a.state = understudyv1.IdentityState_IDENTITY_STATE_PENDING
+	}
 	return true
 }
 
 // authenticated marks the first sign-in as successful.
 func (a *actor) authenticated() {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.state = understudyv1.IdentityState_IDENTITY_STATE_AUTHENTICATED
-	a.mu.Unlock()
-	close(a.settled)
+	a.settleLocked()
 }
 
 // fail marks the identity as failed or, when it was authenticated, as lost. It
@@ -84,11 +114,8 @@ func (a *actor) fail(failure *understudyv1.AuthFailure) bool {
 func (a *actor) release(cause error) {
 	a.cancel(cause)
 	a.mu.Lock()
-	first := a.state == understudyv1.IdentityState_IDENTITY_STATE_FAILED
-	a.mu.Unlock()
-	if first {
-		close(a.settled)
-	}
+	defer a.mu.Unlock()
+	a.settleLocked()
 }
 
 // wait blocks until the identity holds a token (nil) or does not get one, or

@@ -36,6 +36,10 @@ type Tenant struct {
 	// they read. Nothing is probed when one of them is nil.
 	Knowledge port.Knowledge
 	Digester  port.Digester
+	// Readers names the identities, for Knowledge: what was learned with others does
+	// not hold. Without a service principal's name nothing is probed, and nothing
+	// that was learned holds.
+	Readers port.Readers
 }
 
 // Tenants finds tenants.

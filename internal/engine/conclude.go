@@ -2,8 +2,9 @@ package engine
 
 import (
 	"errors"
+	"log/slog"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,28 +25,95 @@ func terminal(state understudyv1.SyncState) bool {
 	return false
 }
 
-// conclude completes a sync with how it ended. err is the reason why nothing was
-// committed, or nil.
-func (r *run) conclude(sync *understudyv1.Sync, snapshot *understudyv1.Snapshot, err error) {
-	sync.Identities = nil
-	for _, who := range []*actor{r.servicePrincipal, r.user} {
-		if who != nil {
-			sync.Identities = append(sync.Identities, who.outcome(r.notBackedUpFor(who)))
+// ending is how a sync ends.
+type ending struct {
+	state    understudyv1.SyncState
+	causes   []understudyv1.PartialCause
+	status   *rpcstatus.Status
+	snapshot *understudyv1.Snapshot
+	// identities and counts are nil where the log knows them.
+	identities []*understudyv1.IdentityOutcome
+	counts     *understudyv1.OutcomeCounts
+}
+
+// failed is the ending of a sync that failed for a reason of its own.
+func failed(status *rpcstatus.Status) *ending {
+	return &ending{state: understudyv1.SyncState_SYNC_STATE_FAILED, status: status}
+}
+
+// apply completes a sync with how it ended.
+func (e *ending) apply(sync *understudyv1.Sync) {
+	sync.State, sync.PartialCauses, sync.Error = e.state, e.causes, e.status
+	if e.snapshot != nil {
+		sync.Snapshot = e.snapshot
+	}
+	if e.identities != nil {
+		sync.Identities = e.identities
+	}
+	if e.counts != nil {
+		sync.Counts = e.counts
+	}
+}
+
+// committedEnding is how the sync ends after its commit, or after a dry run.
+func (r *run) committedEnding() *ending {
+	how := &ending{snapshot: r.snapshot, identities: r.identities(), counts: r.counts()}
+	how.state, how.causes = r.ending(r.snapshot)
+	return how
+}
+
+// failedEnding is how the sync ends when nothing was committed, for a reason.
+func (r *run) failedEnding(err error) *ending {
+	how := &ending{identities: r.identities(), counts: r.counts()}
+	how.state, how.status = r.failure(err)
+	return how
+}
+
+// identities returns what both identities achieved; nil when they were not called
+// yet.
+func (r *run) identities() []*understudyv1.IdentityOutcome {
+	if r.servicePrincipal == nil || r.user == nil {
+		return nil
+	}
+	return []*understudyv1.IdentityOutcome{
+		r.servicePrincipal.outcome(r.notBackedUpFor(r.servicePrincipal)), r.user.outcome(r.notBackedUpFor(r.user)),
+	}
+}
+
+// counts counts the results of all attempts.
+func (r *run) counts() *understudyv1.OutcomeCounts {
+	return countsOf(len(r.plan.types), r.sortedResults())
+}
+
+// countsOf counts results, of a number of selected types.
+func countsOf(total int, results []*understudyv1.ConfigurationResult) *understudyv1.OutcomeCounts {
+	counts := &understudyv1.OutcomeCounts{Total: int32(total)}
+	for _, result := range results {
+		switch result.GetOutcome() {
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED:
+			counts.Changed++
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED:
+			counts.Unchanged++
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
+			counts.Incomplete++
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED:
+			counts.Failed++
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
+			counts.NotBackedUp++
+		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE:
+			counts.NotAvailable++
 		}
 	}
-	if err != nil {
-		sync.State, sync.Error = r.failure(err)
-	} else {
-		sync.State, sync.PartialCauses = r.ending(snapshot)
-		sync.Snapshot = snapshot
-	}
-	counts := sync.GetCounts()
-	r.logger.Info("sync finished", "state", sync.GetState().String(), "total", counts.GetTotal(),
+	return counts
+}
+
+// report logs how the sync ended.
+func (r *run) report(how *ending) {
+	counts := how.counts
+	r.logger.Info("sync finished", "state", how.state.String(), "total", counts.GetTotal(),
 		"changed", counts.GetChanged(), "unchanged", counts.GetUnchanged(), "incomplete", counts.GetIncomplete(),
 		"failed", counts.GetFailed(), "not_backed_up", counts.GetNotBackedUp(), "not_available", counts.GetNotAvailable())
-	if start := sync.GetStartTime(); start != nil {
-		r.warnOfDominant(start.AsTime(), time.Now())
-	}
+	r.warnOfDominant(r.start, time.Now())
 }
 
 // ending returns the state of a sync that came to its commit, and why it is not
@@ -111,12 +179,14 @@ func (r *run) failure(err error) (understudyv1.SyncState, *rpcstatus.Status) {
 	var (
 		lost   *identityError
 		commit *commitError
+		record *recordError
 	)
 	switch {
 	case errors.Is(err, errCancelled):
 		return understudyv1.SyncState_SYNC_STATE_CANCELLED, cancelledStatus(r.name)
-	case errors.Is(err, errShutdown):
-		return understudyv1.SyncState_SYNC_STATE_FAILED, interruptedStatus(r.name)
+	case errors.As(err, &record):
+		r.logger.Error("what happened in the sync could not be stored", "error", err)
+		return understudyv1.SyncState_SYNC_STATE_FAILED, unrecordedStatus(r.name)
 	case errors.As(err, &lost):
 		return understudyv1.SyncState_SYNC_STATE_FAILED, authStatus(lost.failure)
 	case errors.As(err, &commit):
@@ -129,13 +199,18 @@ func (r *run) failure(err error) (understudyv1.SyncState, *rpcstatus.Status) {
 			"The backup could not be stored: see the server's log, mend its storage, and sync again. "+
 				"The previous backup is unchanged.", map[string]string{"sync": r.name})
 	}
+	return understudyv1.SyncState_SYNC_STATE_FAILED, bugStatus(r.logger, err)
+}
+
+// bugStatus logs a bug and returns the error of the sync that it ended.
+func bugStatus(logger *slog.Logger, err error) *rpcstatus.Status {
 	id := uuid.NewString()
 	attributes := []any{"error", err, "error_id", id}
 	if bug := (*panicError)(nil); errors.As(err, &bug) {
 		attributes = append(attributes, "stack", string(bug.stack))
 	}
-	r.logger.Error("the sync failed by a bug", attributes...)
-	return understudyv1.SyncState_SYNC_STATE_FAILED, newStatus(code.Code_INTERNAL, understudyv1.ErrorReason_ERROR_REASON_INTERNAL,
+	logger.Error("the sync failed by a bug", attributes...)
+	return newStatus(code.Code_INTERNAL, understudyv1.ErrorReason_ERROR_REASON_INTERNAL,
 		"The sync failed by a bug of this service; its log has the details under the error id. The previous backup is unchanged.",
 		map[string]string{"errorId": id})
 }
@@ -149,13 +224,19 @@ func pushStatus(err error) *rpcstatus.Status {
 	return newStatus(code.Code_UNAVAILABLE, understudyv1.ErrorReason_ERROR_REASON_BACKUP_FAILED, message, nil)
 }
 
-// sortedResults returns the results so far, ordered by configuration type.
+// sortedResults returns the results so far, of all attempts, ordered by configuration
+// type.
 func (r *run) sortedResults() []*understudyv1.ConfigurationResult {
 	r.mu.Lock()
-	results := slices.Clone(r.results)
-	r.mu.Unlock()
-	slices.SortFunc(results, func(a, b *understudyv1.ConfigurationResult) int {
-		return strings.Compare(a.GetConfigurationType(), b.GetConfigurationType())
-	})
+	defer r.mu.Unlock()
+	return sortedResults(r.results)
+}
+
+// sortedResults returns results ordered by configuration type.
+func sortedResults(byType map[string]*understudyv1.ConfigurationResult) []*understudyv1.ConfigurationResult {
+	results := make([]*understudyv1.ConfigurationResult, 0, len(byType))
+	for _, id := range slices.Sorted(maps.Keys(byType)) {
+		results = append(results, byType[id])
+	}
 	return results
 }

@@ -78,7 +78,7 @@ func TestEndings(t *testing.T) {
 			commits: true,
 			want: []string{
 				"started 1",
-				"failed USER CONDITIONAL_ACCESS_BLOCKED, affects [print/user-1], continues with SERVICE_PRINCIPAL",
+				"failed USER CONDITIONAL_ACCESS_BLOCKED, affects [print/user-1], continues with UNSPECIFIED",
 				"committed", "finished PARTIALLY_SUCCEEDED USER_AUTHENTICATION_FAILED",
 				"print/user-1 NOT_BACKED_UP USER_NOT_AUTHENTICATED by USER",
 			},
@@ -157,7 +157,7 @@ func TestEndings(t *testing.T) {
 			commits: true,
 			want: []string{
 				"started 2", "authenticated SERVICE_PRINCIPAL",
-				"failed SERVICE_PRINCIPAL SIGN_IN_REVOKED, affects [entra/sp-2], continues with USER",
+				"failed SERVICE_PRINCIPAL SIGN_IN_REVOKED, affects [entra/sp-2], continues with UNSPECIFIED",
 				"committed", "finished PARTIALLY_SUCCEEDED SERVICE_PRINCIPAL_LOST",
 				"entra/sp-1 CHANGED UNSPECIFIED by SERVICE_PRINCIPAL",
 				"entra/sp-2 NOT_BACKED_UP SERVICE_PRINCIPAL_NOT_AUTHENTICATED by SERVICE_PRINCIPAL",
@@ -191,7 +191,7 @@ func TestEndings(t *testing.T) {
 			commits: true,
 			want: []string{
 				"started 1", "state PENDING_AUTHENTICATION", "state RUNNING",
-				"failed USER SIGN_IN_TIMED_OUT, affects [print/user-1], continues with SERVICE_PRINCIPAL",
+				"failed USER SIGN_IN_TIMED_OUT, affects [print/user-1], continues with UNSPECIFIED",
 				"committed", "finished PARTIALLY_SUCCEEDED USER_AUTHENTICATION_FAILED TIMED_OUT",
 				"print/user-1 NOT_BACKED_UP USER_NOT_AUTHENTICATED by USER",
 			},
@@ -473,6 +473,7 @@ func TestEndings(t *testing.T) {
 					t.Errorf("the backup was touched: %v", s.vault.backup)
 				}
 				s.checkReadings(log)
+				s.checkCommitting(log)
 				if got, want := final.GetLastSequence(), int64(len(log.stored())); got != want {
 					t.Errorf("last_sequence of the final sync = %d, want %d", got, want)
 				}

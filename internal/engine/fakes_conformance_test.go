@@ -10,5 +10,5 @@ import (
 // TestFakeSyncsConform: what the engine's tests stand on keeps the promises of the
 // journal.
 func TestFakeSyncsConform(t *testing.T) {
-	porttest.Syncs(t, func(*testing.T) port.Syncs { return &fakeSyncs{logs: map[string]*fakeLog{}} })
+	porttest.Syncs(t, func(*testing.T) port.Syncs { return newFakeSyncs("worker") })
 }

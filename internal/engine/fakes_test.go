@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -132,16 +133,31 @@ type fakeVault struct {
 	// pushState is that of commits whose sync was interrupted.
 	pushState understudyv1.PushState
 	onCommit  func()
+	// afterCommit is called when the commit is made and before it is pushed.
+	afterCommit func()
+	pushes      int
+	// kept are types that a sync settled and whose items are still there; nil: none
+	// is kept.
+	kept map[string]keptType
 }
 
-func (f *fakeVault) Begin(context.Context, string) (port.Staging, error) {
+// keptType is a type that an earlier worker of a sync settled.
+type keptType struct {
+	sync       string
+	settlement port.Settlement
+	items      []string
+}
+
+func (f *fakeVault) Begin(_ context.Context, name string) (port.Staging, error) {
 	if f.beginErr != nil {
 		return nil, f.beginErr
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readings = map[string]port.Reading{}
-	return &fakeStaging{vault: f, staged: map[string][]string{}, settled: map[string][]string{}}, nil
+	return &fakeStaging{
+		vault: f, sync: name, parent: len(f.commits), staged: map[string][]string{}, settled: map[string][]string{},
+	}, nil
 }
 
 func (f *fakeVault) Changes(context.Context, string, string) iter.Seq2[*understudyv1.ItemChange, error] {
@@ -163,6 +179,8 @@ func (f *fakeVault) Committed(_ context.Context, name string) (*understudyv1.Sna
 
 type fakeStaging struct {
 	vault           *fakeVault
+	sync            string
+	parent          int
 	mu              sync.Mutex
 	staged, settled map[string][]string
 	closed          bool
@@ -183,7 +201,16 @@ func (f *fakeStaging) Add(t *catalog.Type, item port.Item) error {
 	return nil
 }
 
-func (f *fakeStaging) Resumed(*catalog.Type) (port.Settlement, bool) { return port.Settlement{}, false }
+func (f *fakeStaging) Resumed(t *catalog.Type) (port.Settlement, bool) {
+	f.vault.mu.Lock()
+	defer f.vault.mu.Unlock()
+	kept, ok := f.vault.kept[t.ID]
+	if !ok || kept.sync != f.sync {
+		return port.Settlement{}, false
+	}
+	f.settled[t.ID] = kept.items
+	return kept.settlement, true
+}
 
 func (f *fakeStaging) Basis(*catalog.Type) (string, error) { return "", nil }
 
@@ -204,16 +231,28 @@ func (f *fakeStaging) Settle(t *catalog.Type, reading port.Reading) (port.Settle
 			s.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED
 		}
 		f.settled[t.ID] = f.staged[t.ID]
+		if f.vault.kept != nil {
+			f.vault.kept[t.ID] = keptType{f.sync, s, f.staged[t.ID]}
+		}
 	}
 	return s, nil
 }
 
-func (f *fakeStaging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1.Snapshot, error) {
+func (f *fakeStaging) Commit(ctx context.Context, info port.CommitInfo) (*understudyv1.Snapshot, error) {
 	if f.vault.onCommit != nil {
 		f.vault.onCommit()
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if f.vault.afterCommit != nil {
+		defer f.vault.afterCommit()
+	}
 	f.vault.mu.Lock()
 	defer f.vault.mu.Unlock()
+	if len(f.vault.commits) != f.parent {
+		return nil, errors.New("the branch moved")
+	}
 	if f.vault.commitErr != nil {
 		return nil, f.vault.commitErr
 	}
@@ -228,6 +267,7 @@ func (f *fakeStaging) Commit(_ context.Context, info port.CommitInfo) (*understu
 }
 
 func (f *fakeStaging) Push(context.Context) (understudyv1.PushState, error) {
+	f.vault.pushes++
 	if f.vault.pushErr != nil {
 		return understudyv1.PushState_PUSH_STATE_FAILED, f.vault.pushErr
 	}
@@ -239,13 +279,75 @@ func (f *fakeStaging) Close() error {
 	return nil
 }
 
-// fakeSyncs is a journal in memory.
-type fakeSyncs struct {
+// fakeJournal is a journal in memory, for all workers that share it.
+type fakeJournal struct {
 	mu    sync.Mutex
 	logs  map[string]*fakeLog
 	order []string
 	// onAppend may refuse an append.
 	onAppend func(sync string, events []*understudyv1.SyncEvent) error
+	alive    []string
+	changed  chan struct{}
+}
+
+// fakeSyncs is a journal as one worker sees it.
+type fakeSyncs struct {
+	*fakeJournal
+	worker string
+
+	view sync.Mutex
+	// cutOff is what the worker thinks that is alive; nil: what is.
+	cutOff []string
+	// frozen is closed when the worker goes on that hears of nothing; nil: it hears.
+	frozen chan struct{}
+}
+
+func newFakeSyncs(worker string) *fakeSyncs {
+	return &fakeSyncs{
+		fakeJournal: &fakeJournal{logs: map[string]*fakeLog{}, alive: []string{worker}, changed: make(chan struct{})},
+		worker:      worker,
+	}
+}
+
+// setAlive says which workers are alive.
+func (f *fakeJournal) setAlive(workers ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alive = workers
+	f.signalLocked()
+}
+
+func (f *fakeJournal) signalLocked() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// see makes the worker think that only these are alive.
+func (f *fakeSyncs) see(workers ...string) {
+	f.view.Lock()
+	f.cutOff = workers
+	f.view.Unlock()
+	f.setAlive(f.alive...)
+}
+
+// freeze lets the worker hear of nothing that others append, until thaw.
+func (f *fakeSyncs) freeze() {
+	f.view.Lock()
+	defer f.view.Unlock()
+	f.frozen = make(chan struct{})
+}
+
+func (f *fakeSyncs) thaw() {
+	f.view.Lock()
+	defer f.view.Unlock()
+	close(f.frozen)
+	f.frozen = nil
+}
+
+func (f *fakeSyncs) ice() chan struct{} {
+	f.view.Lock()
+	defer f.view.Unlock()
+	return f.frozen
 }
 
 func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
@@ -267,12 +369,13 @@ func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*unde
 	s.Name = fmt.Sprintf("%s/syncs/%03d", request.Tenant, len(f.order))
 	s.State = understudyv1.SyncState_SYNC_STATE_PENDING
 	s.CreateTime, s.LastSequence = timestamppb.Now(), 0
-	f.logs[s.Name] = &fakeLog{syncs: f, request: request, sync: s, changed: make(chan struct{})}
+	f.logs[s.Name] = &fakeLog{journal: f.fakeJournal, request: request, fold: journal.NewFold(s), changed: make(chan struct{})}
 	f.order = append(f.order, s.GetName())
+	f.signalLocked()
 	return proto.CloneOf(s), true, nil
 }
 
-func (f *fakeSyncs) log(name string) (*fakeLog, error) {
+func (f *fakeJournal) log(name string) (*fakeLog, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if log, ok := f.logs[name]; ok {
@@ -289,16 +392,20 @@ func (f *fakeSyncs) Get(_ context.Context, name string) (*understudyv1.Sync, err
 	return log.Sync(), nil
 }
 
-func (f *fakeSyncs) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
+func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var syncs []*understudyv1.Sync
+	var standings []port.Standing
 	for _, name := range f.order {
-		if s := f.logs[name].Sync(); s.GetEndTime() == nil {
-			syncs = append(syncs, s)
+		log := f.logs[name]
+		log.mu.Lock()
+		s := log.fold.Sync()
+		log.mu.Unlock()
+		if s.GetEndTime() == nil {
+			standings = append(standings, port.Standing{Sync: name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()})
 		}
 	}
-	return syncs, nil
+	return standings, nil
 }
 
 func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
@@ -306,10 +413,11 @@ func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if log.Sync().GetEndTime() != nil {
+	s := log.Sync()
+	if s.GetEndTime() != nil {
 		return nil, &port.FencedError{Sync: name}
 	}
-	return log, nil
+	return &fakeHandle{fakeLog: log, syncs: f, known: s.GetLastSequence(), seen: s}, nil
 }
 
 func (f *fakeSyncs) Events(_ context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error] {
@@ -334,45 +442,133 @@ func (f *fakeSyncs) Announce(name string, event *understudyv1.SyncEvent) {
 	}
 }
 
-func (f *fakeSyncs) Worker() string           { return "worker" }
-func (f *fakeSyncs) Alive() []string          { return []string{"worker"} }
-func (f *fakeSyncs) Changed() <-chan struct{} { return nil }
+func (f *fakeSyncs) Worker() string { return f.worker }
+
+func (f *fakeSyncs) Alive() []string {
+	f.view.Lock()
+	defer f.view.Unlock()
+	if f.cutOff != nil {
+		return f.cutOff
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.alive)
+}
+
+func (f *fakeSyncs) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// fakeHandle is a log as one writer has it.
+type fakeHandle struct {
+	*fakeLog
+	syncs *fakeSyncs
+
+	view sync.Mutex
+	// known is the sequence up to which the writer knows the log.
+	known int64
+	seen  *understudyv1.Sync
+}
+
+func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
+	f.view.Lock()
+	defer f.view.Unlock()
+	known, err := f.append(f.known, events...)
+	f.known = known
+	return err
+}
+
+func (f *fakeHandle) Sync() *understudyv1.Sync {
+	ice := f.syncs.ice()
+	f.view.Lock()
+	defer f.view.Unlock()
+	if ice == nil {
+		f.seen = f.fakeLog.Sync()
+	}
+	return proto.CloneOf(f.seen)
+}
+
+func (f *fakeHandle) Changed() <-chan struct{} {
+	if ice := f.syncs.ice(); ice != nil {
+		return ice
+	}
+	return f.fakeLog.Changed()
+}
 
 // fakeLog is a log in memory.
 type fakeLog struct {
-	syncs   *fakeSyncs
+	journal *fakeJournal
 	request port.CreateRequest
 
 	mu        sync.Mutex
-	sync      *understudyv1.Sync
+	fold      *journal.Fold
 	events    []*understudyv1.SyncEvent
 	ephemeral []*understudyv1.SyncEvent
 	changed   chan struct{}
 }
 
+// Append stores events as whoever has the sync.
 func (f *fakeLog) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
+	_, err := f.append(f.Sync().GetLastSequence(), events...)
+	return err
+}
+
+// append stores events of a writer who knows the log up to a sequence, and returns up
+// to which it knows it then.
+func (f *fakeLog) append(known int64, events ...*understudyv1.SyncEvent) (int64, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.syncs.onAppend != nil {
-		if err := f.syncs.onAppend(f.sync.GetName(), events); err != nil {
-			return err
+	before := f.fold.Sync()
+	known, err := f.appendLocked(known, events)
+	after := f.fold.Sync()
+	f.mu.Unlock()
+	if before.GetAttempt() != after.GetAttempt() || before.GetEndTime() != after.GetEndTime() {
+		f.journal.mu.Lock()
+		f.journal.signalLocked()
+		f.journal.mu.Unlock()
+	}
+	return known, err
+}
+
+func (f *fakeLog) appendLocked(known int64, events []*understudyv1.SyncEvent) (int64, error) {
+	name := f.fold.Sync().GetName()
+	if onAppend := f.journal.onAppend; onAppend != nil {
+		if err := onAppend(name, events); err != nil {
+			return known, err
 		}
 	}
-	if f.sync.GetEndTime() != nil {
-		return &port.FencedError{Sync: f.sync.GetName()}
+	if len(events) == 0 {
+		return known, nil
+	}
+	if err := f.fold.Refuses(events); err != nil {
+		return known, err
+	}
+	cancels := journal.IsCancellation(events)
+	for !cancels && known < int64(len(f.events)) {
+		if !journal.IsCancellation(f.events[known : known+1]) {
+			return known, &port.FencedError{Sync: name}
+		}
+		known++
 	}
 	for _, event := range events {
 		event.Sequence = int64(len(f.events) + 1)
 		if event.GetEventTime() == nil {
 			event.EventTime = timestamppb.Now()
 		}
+		if final := event.GetFinished().GetSync(); final != nil {
+			final.LastSequence = event.GetSequence()
+		}
 		event = proto.CloneOf(event)
 		f.events = append(f.events, event)
-		f.sync = journal.Apply(f.sync, event)
+		f.fold.Add(event)
+		if !cancels {
+			known = event.GetSequence()
+		}
 	}
 	close(f.changed)
 	f.changed = make(chan struct{})
-	return nil
+	return known, nil
 }
 
 func (f *fakeLog) Publish(event *understudyv1.SyncEvent) {
@@ -384,7 +580,7 @@ func (f *fakeLog) Publish(event *understudyv1.SyncEvent) {
 func (f *fakeLog) Sync() *understudyv1.Sync {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return proto.CloneOf(f.sync)
+	return proto.CloneOf(f.fold.Sync())
 }
 
 func (f *fakeLog) Changed() <-chan struct{} {

@@ -21,10 +21,15 @@ func (r *run) signIn(who *actor, options port.SignInOptions) error {
 		}
 	}
 	failure := authFailure(signInErr)
+	state, _ := who.current()
+	again := state == understudyv1.IdentityState_IDENTITY_STATE_AUTHENTICATED // by an earlier attempt
 	switch {
+	case signInErr == nil && again:
+		who.authenticated()
+		return nil
 	case signInErr == nil:
 		// The event comes before everything that the identity makes possible.
-		err := r.events.record(r.ctx, &understudyv1.SyncEvent{
+		err := r.events.record(&understudyv1.SyncEvent{
 			Event: &understudyv1.SyncEvent_AuthenticationSucceeded{
 				AuthenticationSucceeded: &understudyv1.AuthenticationSucceeded{Identity: who.identity, Method: method},
 			},
@@ -33,6 +38,9 @@ func (r *run) signIn(who *actor, options port.SignInOptions) error {
 		return err
 	case r.ctx.Err() != nil:
 		return context.Cause(r.ctx) // is over already: the first cause stays
+	case r.readCtx.Err() != nil && (failure == nil || failure.GetReason() == timedOut) && again:
+		who.authenticated() // nothing is lost but the time: its types end INTERRUPTED
+		return nil
 	case r.readCtx.Err() != nil && (failure == nil || failure.GetReason() == timedOut):
 		// The sync has no more time to wait for this identity.
 		r.mu.Lock()
@@ -61,7 +69,7 @@ func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {
 	if !fatal {
 		event.ContinuesWith = r.other(who)
 	}
-	err := r.events.record(r.ctx, &understudyv1.SyncEvent{
+	err := r.events.record(&understudyv1.SyncEvent{
 		Event: &understudyv1.SyncEvent_AuthenticationFailed{AuthenticationFailed: event},
 	})
 	cause := &identityError{failure}
@@ -74,14 +82,15 @@ func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {
 }
 
 // other returns the identity that the sync goes on with when it goes on without
-// one; UNSPECIFIED when that is gone too, and only the commit of what is complete
-// is left to do.
+// one; UNSPECIFIED when that is gone too or was never needed, and only the commit of
+// what is complete is left to do.
 func (r *run) other(who *actor) understudyv1.Identity {
 	other := r.servicePrincipal
 	if who == r.servicePrincipal {
 		other = r.user
 	}
-	if _, failure := other.current(); failure != nil {
+	state, failure := other.current()
+	if failure != nil || state == understudyv1.IdentityState_IDENTITY_STATE_NOT_NEEDED {
 		return understudyv1.Identity_IDENTITY_UNSPECIFIED
 	}
 	return other.identity
@@ -116,7 +125,7 @@ func (r *run) affected(who *actor) []string {
 func (r *run) notBackedUpFor(who *actor) []string {
 	ids := append(r.affected(who), notBackedUpBy(who.identity, r.sortedResults())...)
 	slices.Sort(ids)
-	return ids
+	return slices.Compact(ids)
 }
 
 // prompt shows a person what to do to sign in, unless the sync is over.
@@ -125,7 +134,7 @@ func (r *run) prompt(prompt *understudyv1.AuthenticationPrompt) {
 		return
 	}
 	// A failure is kept by the recorder and ends the sync.
-	_ = r.events.state(r.ctx, &understudyv1.StateChanged{
+	_ = r.events.state(&understudyv1.StateChanged{
 		State:            understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION,
 		SignInExpireTime: prompt.GetExpireTime(),
 	})
@@ -142,5 +151,5 @@ func (r *run) promptAnswered() error {
 	if r.log.Sync().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION {
 		return nil
 	}
-	return r.events.state(context.WithoutCancel(r.ctx), &understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_RUNNING})
+	return r.events.state(&understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_RUNNING})
 }

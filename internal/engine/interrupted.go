@@ -21,164 +21,82 @@ import (
 // recorded.
 const endInterval = 15 * time.Second
 
-// Recover takes up every sync that an earlier process left in the queue, and ends
-// every one that it left in the middle. Call it once, before Run: afterwards no
-// tenant is locked by a sync that nobody runs.
-//
-// A sync that cannot be ended keeps neither the others nor the server from
-// starting: it is logged, and Run tries again until it is ended. Recover fails
-// when the journal cannot say which syncs there are, and when ctx is done.
-func (e *Engine) Recover(ctx context.Context) error {
-	syncs, err := e.syncs.Unfinished(ctx)
-	if err != nil {
-		return fmt.Errorf("finding unfinished syncs: %w", err)
-	}
-	for _, s := range syncs {
-		name := s.GetName()
-		if s.GetState() == understudyv1.SyncState_SYNC_STATE_PENDING {
-			e.queue.restore(name)
-			continue
-		}
-		e.logger.Warn("a sync was interrupted by the end of the process and is ended", "sync", name)
-		err := e.endInterrupted(ctx, name, interruptedStatus(name))
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			e.logger.Error("an interrupted sync could not be ended, and will be tried again", "sync", name, "error", err)
-			e.endLater(name, interruptedStatus(name))
-		}
-	}
-	return nil
+// unended is how a sync of this worker ends, which could not be recorded.
+type unended struct {
+	sync   string
+	ending *ending
+	err    error
 }
 
-// endLater leaves a sync that nobody runs to endRest.
-func (e *Engine) endLater(name string, status *rpcstatus.Status) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.unended[name] = status
+func (u *unended) Error() string {
+	return "the end of the sync could not be recorded: " + u.err.Error()
 }
+func (u *unended) Unwrap() error { return u.err }
 
-// endRest ends the syncs whose end could not be recorded, as soon as it can be:
-// until then their tenants are locked.
+// endRest ends the syncs whose end could not be recorded, as soon as it can be: until
+// then their tenants are locked. Nobody else can end them as this process does, which
+// knows what became of them: while it lives they are its own.
 func (e *Engine) endRest(ctx context.Context) {
-	ticker := time.NewTicker(endInterval)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-e.rest:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(endInterval):
 		}
 		e.mu.Lock()
-		unended := maps.Clone(e.unended)
+		rest := maps.Clone(e.unended)
 		e.mu.Unlock()
-		for _, name := range slices.Sorted(maps.Keys(unended)) {
-			err := recovering(func() error { return e.endInterrupted(ctx, name, unended[name]) })
+		for _, name := range slices.Sorted(maps.Keys(rest)) {
+			err := recovering(func() error { return e.endAgain(ctx, rest[name]) })
 			if err != nil {
 				e.logger.Warn("a sync could still not be ended", "sync", name, "error", err)
+				signal(e.rest)
 				continue
 			}
 			e.mu.Lock()
 			delete(e.unended, name)
-			delete(e.cancelled, name)
 			e.mu.Unlock()
+			signal(e.wake)
 		}
 	}
 }
 
-// end finishes a sync that does not run.
-func (e *Engine) end(ctx context.Context, log port.Log, state understudyv1.SyncState, status *rpcstatus.Status) error {
-	events := &recorder{log: log, fail: func(error) {}}
-	return events.finish(ctx, func(sync *understudyv1.Sync) {
-		sync.State, sync.Error = state, status
-	})
-}
-
-// endInterrupted ends a sync that nobody runs any more, by what it left behind:
-// what it read is gone; what it recorded and what it committed are not. The
-// status is its error when it committed nothing.
-func (e *Engine) endInterrupted(ctx context.Context, name string, status *rpcstatus.Status) error {
-	log, err := e.syncs.Open(ctx, name)
-	if over := (*port.FencedError)(nil); errors.As(err, &over) {
+// endAgain tries to end a sync as it ended here, unless it is another worker's by now.
+// The log is opened anew: that finds out what became of events that nobody answered.
+func (e *Engine) endAgain(ctx context.Context, u *unended) error {
+	log, err := e.syncs.Open(ctx, u.sync)
+	if err == nil {
+		if worker := log.Sync().GetWorker(); worker != "" && worker != e.syncs.Worker() {
+			return nil
+		}
+		err = e.end(ctx, log, u.ending)
+	}
+	fenced, gone := (*port.FencedError)(nil), (*port.NotFoundError)(nil)
+	if errors.As(err, &fenced) || errors.As(err, &gone) {
 		return nil
 	}
-	if gone := (*port.NotFoundError)(nil); errors.As(err, &gone) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", name, err)
-	}
-	sync := log.Sync()
-	snapshot, recorded := sync.GetSnapshot(), sync.GetSnapshot() != nil
-	if !recorded {
-		if snapshot, err = e.committed(ctx, name); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			e.logger.Error("whether an interrupted sync committed cannot be found out", "sync", name, "error", err)
-			status = unknownStatus(name)
-		}
-	}
-	switch {
-	case snapshot != nil:
-		return e.endCommitted(ctx, log, snapshot, recorded)
-	case sync.GetState() == understudyv1.SyncState_SYNC_STATE_CANCELLING && err == nil:
-		return e.end(ctx, log, understudyv1.SyncState_SYNC_STATE_CANCELLED, cancelledStatus(name))
-	default:
-		return e.end(ctx, log, understudyv1.SyncState_SYNC_STATE_FAILED, status)
-	}
+	return err
 }
 
-// committed returns the snapshot that a sync committed, or nil.
-func (e *Engine) committed(ctx context.Context, name string) (*understudyv1.Snapshot, error) {
-	tenant, err := e.tenants.Tenant(TenantOf(name))
-	if err != nil {
-		return nil, err
+// ending is how a sync ends that committed and whose worker died then. All its results
+// are in its log: they are stored before a commit begins.
+func (p *past) ending(snapshot *understudyv1.Snapshot) *ending {
+	results := sortedResults(p.results)
+	how := &ending{
+		snapshot: snapshot, identities: settledIdentities(p.identities, results), counts: countsOf(len(p.types), results),
 	}
-	snapshot, err := tenant.Vault.Committed(ctx, name)
-	if err != nil || snapshot == nil {
-		return nil, err
-	}
-	if snapshot.GetPushState() == understudyv1.PushState_PUSH_STATE_UNSPECIFIED {
-		snapshot.PushState = understudyv1.PushState_PUSH_STATE_FAILED
-		snapshot.PushError = newStatus(code.Code_UNAVAILABLE, understudyv1.ErrorReason_ERROR_REASON_BACKUP_FAILED,
-			"The server stopped before the push was confirmed. The commit is kept, and the next sync pushes it too.", nil)
-	}
-	return snapshot, nil
-}
-
-// endCommitted ends a sync that came to its commit. All its results are in its
-// log: they are stored before a commit begins.
-func (e *Engine) endCommitted(ctx context.Context, log port.Log, snapshot *understudyv1.Snapshot, recorded bool) error {
-	name := log.Sync().GetName()
-	var results []*understudyv1.ConfigurationResult
-	for event, err := range e.syncs.Events(ctx, name, 0) {
-		if err != nil {
-			return fmt.Errorf("reading the results of %s: %w", name, err)
-		}
-		if result := event.GetConfigurationCompleted().GetResult(); result != nil {
-			results = append(results, result)
-		}
-	}
-	events := &recorder{log: log, fail: func(error) {}}
-	if !recorded {
-		err := events.record(ctx, &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_SnapshotCommitted{
-			SnapshotCommitted: &understudyv1.SnapshotCommitted{Snapshot: snapshot},
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	return events.finish(ctx, func(sync *understudyv1.Sync) {
-		sync.Identities = settledIdentities(sync.GetIdentities(), results)
-		sync.State, sync.PartialCauses = endingOf(course{
-			results:              results,
-			userFailed:           sync.GetIdentities()[1].GetFailure() != nil,
-			servicePrincipalLost: sync.GetIdentities()[0].GetFailure() != nil,
-			snapshot:             snapshot,
-		})
+	how.state, how.causes = endingOf(course{
+		results:              results,
+		userFailed:           how.identities[1].GetFailure() != nil,
+		servicePrincipalLost: how.identities[0].GetFailure() != nil,
+		snapshot:             snapshot,
 	})
+	return how
 }
 
 // settledIdentities returns how both identities stood when a sync began to commit:
@@ -219,10 +137,19 @@ func notBackedUpBy(identity understudyv1.Identity, results []*understudyv1.Confi
 	return ids
 }
 
-// interruptedStatus is the error of a sync whose server stopped.
-func interruptedStatus(name string) *rpcstatus.Status {
+// exhaustedStatus is the error of a sync that its workers do not survive, or that do
+// not live long enough for it.
+func exhaustedStatus(name string) *rpcstatus.Status {
 	return newStatus(code.Code_ABORTED, understudyv1.ErrorReason_ERROR_REASON_SYNC_INTERRUPTED,
-		"The server stopped while the sync ran. Sync again. The previous backup is unchanged.", map[string]string{"sync": name})
+		fmt.Sprintf("The sync was taken up %d times, and its worker died or was stopped each time: see the logs of these workers, "+
+			"which the events name. The previous backup is unchanged.", maxAttempts), map[string]string{"sync": name})
+}
+
+// changedStatus is the error of a sync that was taken over by a worker whose
+// definition of the tenant is another one.
+func changedStatus(err error) *rpcstatus.Status {
+	return newStatus(code.Code_FAILED_PRECONDITION, understudyv1.ErrorReason_ERROR_REASON_REQUEST_INVALID,
+		"The tenant's definition changed while the sync was interrupted: "+err.Error()+". Sync again.", nil)
 }
 
 // unknownStatus is the error of an interrupted sync whose tenant or repository

@@ -38,8 +38,10 @@ type plan struct {
 	allowPrompt    bool
 	timeout        time.Duration
 	acceptCollapse map[string]bool
-	// lessons are what probes taught of the tenant before this sync, by type.
+	// lessons are what probes taught of the tenant before this sync, by type; readers
+	// are the identities that the tenant has now.
 	lessons map[string]port.Lesson
+	readers port.Readers
 }
 
 // newPlan completes a spec with the settings of its tenant. It fails with a
@@ -50,6 +52,7 @@ func (e *Engine) newPlan(tenant *Tenant, spec *understudyv1.SyncSpec) (*plan, er
 		allowPrompt:    tenant.AllowPrompt,
 		timeout:        e.maxDuration,
 		acceptCollapse: make(map[string]bool, len(spec.GetAcceptCollapse())),
+		readers:        tenant.Readers,
 	}
 	if p.policy == understudyv1.AuthenticationPolicy_AUTHENTICATION_POLICY_UNSPECIFIED {
 		p.policy = tenant.Policy
@@ -149,7 +152,15 @@ func (p *plan) learned(t *catalog.Type) bool {
 // lesson returns what was learned of a type, as it is read in this sync.
 func (p *plan) lesson(t *catalog.Type) (port.Lesson, bool) {
 	lesson, known := p.lessons[t.ID]
-	return lesson, known && len(t.Probe) > 0 && lesson.Filter == t.TenantFilter
+	return lesson, known && len(t.Probe) > 0 && lesson.Filter == t.TenantFilter && p.taught(lesson.Readers)
+}
+
+// taught says whether a lesson of some readers holds for those of the tenant. A user
+// that was taken out of the definition leaves behind what was learned with it; another
+// one may see more.
+func (p *plan) taught(by port.Readers) bool {
+	return p.readers.ServicePrincipal != "" && by.ServicePrincipal == p.readers.ServicePrincipal &&
+		(p.readers.User == "" || by.User == p.readers.User)
 }
 
 // needs says whether a selected type is read by an identity.

@@ -31,7 +31,8 @@ var (
 // it be complete.
 func (r *run) probed(t *catalog.Type) bool {
 	switch {
-	case r.tenant.Knowledge == nil, r.tenant.Digester == nil, r.spec.GetDryRun(), len(t.Probe) == 0:
+	case r.tenant.Knowledge == nil, r.tenant.Digester == nil, r.tenant.Readers.ServicePrincipal == "",
+		r.spec.GetDryRun(), len(t.Probe) == 0:
 		return false
 	case r.plan.reader(t) != understudyv1.Identity_IDENTITY_USER: // the policy may exclude it
 		return false
@@ -54,7 +55,8 @@ func (tr *typeReader) note(item port.Item) {
 		return
 	}
 	digest, err := tr.run.tenant.Digester.Digest(tr.t, item)
-	if err != nil || len(tr.content) >= maxProbeItems {
+	_, repeated := tr.content[item.ID]
+	if err != nil || !repeated && len(tr.content) >= maxProbeItems {
 		tr.content = nil
 		return
 	}
@@ -104,10 +106,10 @@ func (r *run) ask(t *catalog.Type, want content) (port.ProbeAnswer, error) {
 			return errProbeLimit
 		}
 		digest, err := r.tenant.Digester.Digest(t, item)
-		if other, ok := missing[item.ID]; err != nil || !ok || other != digest {
+		if other, ok := want[item.ID]; err != nil || !ok || other != digest {
 			return errProbeDifferent
 		}
-		delete(missing, item.ID)
+		delete(missing, item.ID) // a list that moves while it is read may repeat it
 		return nil
 	})
 	if err == nil && len(missing) > 0 {
@@ -141,7 +143,9 @@ func (r *run) learn(t *catalog.Type, answer port.ProbeAnswer) {
 	if r.lessons == nil {
 		r.lessons = make(map[string]port.Lesson)
 	}
-	r.lessons[t.ID] = port.Lesson{Answer: answer, Filter: t.TenantFilter, Time: time.Now()}
+	r.lessons[t.ID] = port.Lesson{
+		Answer: answer, Filter: t.TenantFilter, Readers: r.plan.readers, Time: time.Now(),
+	}
 	r.mu.Unlock()
 	switch {
 	case r.plan.learned(t):

@@ -13,6 +13,9 @@ import (
 	"understudy.internal/internal/port"
 )
 
+// readers are the identities of a probeStage.
+var readers = port.Readers{ServicePrincipal: "application", User: "user"}
+
 // fakeKnowledge remembers in memory, for one version of the catalog.
 type fakeKnowledge struct {
 	mu      sync.Mutex
@@ -69,7 +72,7 @@ type probeStage struct {
 func newProbeStage(t *testing.T) *probeStage {
 	t.Helper()
 	s := &probeStage{stage: newStage(t), knowledge: &fakeKnowledge{lessons: map[string]port.Lesson{}}}
-	s.tenant.Knowledge, s.tenant.Digester = s.knowledge, fakeDigester{}
+	s.tenant.Knowledge, s.tenant.Digester, s.tenant.Readers = s.knowledge, fakeDigester{}, readers
 	s.tenant.Source = &countingSource{s.source, &s.requests}
 	s.tenant.Catalog = &fakeCatalog{[]*catalog.Type{
 		{ID: "entra/sp-1", ServicePrincipal: []string{"A.Read.All"}, User: []string{"A.Read.All"}},
@@ -92,7 +95,7 @@ func (s *probeStage) reads(user, servicePrincipal readFunc) {
 
 // learned makes it known that the service principal reads print/user-1.
 func (s *probeStage) learned() {
-	s.knowledge.lessons["print/user-1"] = port.Lesson{Answer: port.ProbeEqual, Time: time.Now()}
+	s.knowledge.lessons["print/user-1"] = port.Lesson{Answer: port.ProbeEqual, Readers: readers, Time: time.Now()}
 }
 
 // sync runs a sync to its end.

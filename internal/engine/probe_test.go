@@ -35,12 +35,14 @@ func documents(texts ...string) readFunc {
 }
 
 // many reads that many items.
-func many(n int) readFunc {
+func many(n int) readFunc { return items(numbers(n)...) }
+
+func numbers(n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprint(i)
 	}
-	return items(ids...)
+	return ids
 }
 
 // TestProbe: how the service principal's answer compares with the user's is what is
@@ -65,10 +67,17 @@ func TestProbe(t *testing.T) {
 		{name: "equal", user: both, servicePrincipal: both, asked: true, answer: port.ProbeEqual},
 		{name: "equal in another order", user: both, servicePrincipal: items("b", "a"), asked: true, answer: port.ProbeEqual},
 		{name: "as many as it may have", user: many(200), servicePrincipal: many(200), asked: true, answer: port.ProbeEqual},
+		{
+			name: "as many as it may have, and one twice", user: items(append(numbers(200), "7")...), servicePrincipal: many(200),
+			asked: true, answer: port.ProbeEqual,
+		},
 		{name: "other content", user: documents("a", "1"), servicePrincipal: documents("a", "2"), asked: true, answer: port.ProbeDifferent},
 		{name: "an item less", user: both, servicePrincipal: items("a"), asked: true, answer: port.ProbeDifferent},
 		{name: "an item more", user: both, servicePrincipal: items("a", "b", "c"), asked: true, answer: port.ProbeDifferent},
-		{name: "an item twice", user: both, servicePrincipal: items("a", "a", "b"), asked: true, answer: port.ProbeDifferent},
+		{name: "an item twice", user: both, servicePrincipal: items("a", "a", "b"), asked: true, answer: port.ProbeEqual},
+		{name: "an item twice, and one missing", user: both, servicePrincipal: items("a", "a"), asked: true, answer: port.ProbeDifferent},
+		{name: "an item twice, once with other content", user: documents("a", "1"), servicePrincipal: documents("a", "1", "a", "2"), asked: true, answer: port.ProbeDifferent},
+		{name: "the user has an item twice", user: items("a", "b", "a"), servicePrincipal: both, asked: true, answer: port.ProbeEqual},
 		{name: "an empty list", user: both, servicePrincipal: items(), asked: true, answer: port.ProbeDifferent},
 		{name: "not available", user: both, servicePrincipal: refused(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE, false), asked: true, answer: port.ProbeDifferent},
 		{name: "a permission is missing", user: both, servicePrincipal: refused(permissionMissing, false), asked: true, answer: port.ProbeRefused},
@@ -209,7 +218,9 @@ func TestProbeAgain(t *testing.T) {
 			t.Errorf("asked %d times, known: %s", s.asked, got)
 		}
 		// A clock that was set back makes no lesson last for years.
-		s.knowledge.lessons["print/user-1"] = port.Lesson{Answer: port.ProbeRefused, Time: time.Now().Add(time.Hour)}
+		s.knowledge.lessons["print/user-1"] = port.Lesson{
+			Answer: port.ProbeRefused, Readers: readers, Time: time.Now().Add(time.Hour),
+		}
 		s.sync(nil)
 		if s.asked != 3 {
 			t.Errorf("asked %d times with a lesson of the future, want 3", s.asked)
@@ -218,18 +229,22 @@ func TestProbeAgain(t *testing.T) {
 	})
 }
 
-// TestLessonsOfOthers: a lesson holds for the version of the catalog and the filter
-// that it was learned with, for a type that is still probed, and for EQUAL only.
+// TestLessonsOfOthers: a lesson holds for the version of the catalog, the filter and
+// the identities that it was learned with, for a type that is still probed, and for
+// EQUAL only.
 func TestLessonsOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, lesson := range map[string]struct {
 		id string
 		port.Lesson
 	}{
-		"another filter":        {"print/user-1", port.Lesson{Answer: port.ProbeEqual, Filter: "id eq '1'"}},
-		"different":             {"print/user-1", port.Lesson{Answer: port.ProbeDifferent}},
-		"refused":               {"print/user-1", port.Lesson{Answer: port.ProbeRefused}},
-		"a type without probes": {"print/user-2", port.Lesson{Answer: port.ProbeEqual}},
+		"another filter":        {"print/user-1", port.Lesson{Answer: port.ProbeEqual, Readers: readers, Filter: "id eq '1'"}},
+		"different":             {"print/user-1", port.Lesson{Answer: port.ProbeDifferent, Readers: readers}},
+		"refused":               {"print/user-1", port.Lesson{Answer: port.ProbeRefused, Readers: readers}},
+		"a type without probes": {"print/user-2", port.Lesson{Answer: port.ProbeEqual, Readers: readers}},
+		"another application":   {"print/user-1", port.Lesson{Answer: port.ProbeEqual, Readers: port.Readers{ServicePrincipal: "another", User: readers.User}}},
+		"another user":          {"print/user-1", port.Lesson{Answer: port.ProbeEqual, Readers: port.Readers{ServicePrincipal: readers.ServicePrincipal, User: "another"}}},
+		"nobody's":              {"print/user-1", port.Lesson{Answer: port.ProbeEqual}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -381,13 +396,45 @@ func TestForgottenNamesPermission(t *testing.T) {
 	})
 }
 
+// TestAnotherApplication: an application that took the place of the one that a lesson
+// is of may see less. It is asked anew, and the list of the user is the backup.
+func TestAnotherApplication(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*port.Readers){
+		"another application": func(r *port.Readers) { r.ServicePrincipal = "another" },
+		"another user":        func(r *port.Readers) { r.User = "another" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newProbeStage(t)
+				s.reads(items("a", "b"), items("a", "b"))
+				s.run()
+				s.sync(nil)
+				change(&s.tenant.Readers)
+				s.reads(items("a", "b"), items("a"))
+				if who, learned := readBy(s.sync(nil)); who != byUser || learned {
+					t.Errorf("read by %s, learned: %t", who, learned)
+				}
+				if diff := cmp.Diff([]string{"a", "b"}, s.vault.backup["print/user-1"]); diff != "" {
+					t.Errorf("the backup (-want +got):\n%s", diff)
+				}
+				if got := s.knowledge.lessons["print/user-1"]; got.Answer != port.ProbeDifferent || got.Readers != s.tenant.Readers {
+					t.Errorf("known: %v", got)
+				}
+				s.ended()
+			})
+		})
+	}
+}
+
 // TestOnlyServicePrincipalUsesLessons: a sync without the user has what the service
 // principal learned to read.
 func TestOnlyServicePrincipalUsesLessons(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newProbeStage(t)
-		s.tenant.User = nil
+		s.tenant.User, s.tenant.Readers.User = nil, ""
 		s.run()
 		spec := &understudyv1.SyncSpec{ConfigurationTypes: []string{"print/user-1"}}
 		_, err := s.engine.Start(t.Context(), engine.StartRequest{Tenant: tenantName, Spec: spec})

@@ -49,7 +49,7 @@ func (r *run) progress() *understudyv1.Progress {
 
 // publish completes a progress with what the sync knows, and shows it.
 func (r *run) publish(p *understudyv1.Progress) {
-	p.Counts = r.log.Sync().GetCounts()
+	p.Counts = r.counts()
 	stats := r.session.Stats()
 	p.ItemsRead = stats.ItemsRead
 	if stats.ThrottleDelay > 0 {

@@ -66,29 +66,32 @@ func (r *run) readType(t *catalog.Type) error {
 		a.reason, a.detail, a.refused, a.failure = settlement.Reason, "", nil, nil
 	}
 	r.logRefusal(t, a)
-	result := &understudyv1.ConfigurationResult{
-		ConfigurationType: t.ID,
-		Outcome:           settlement.Outcome,
-		Reason:            settlement.Reason,
-		Error:             failureStatus(settlement.Reason, a.detail, a.refused, a.failure),
-		Identity:          a.identity,
-		Path:              settlement.Path,
-		ItemCount:         int32(settlement.Items),
-		AddedCount:        int32(settlement.Added),
-		ModifiedCount:     int32(settlement.Modified),
-		RemovedCount:      int32(settlement.Removed),
-		Duration:          durationpb.New(reader.duration),
-		Filter:            t.TenantFilter,
-		IdentityLearned:   byLesson,
-	}
-	result.ReadMode = reader.mode
+	result := resultOf(t.ID, settlement)
+	result.Error = failureStatus(settlement.Reason, a.detail, a.refused, a.failure)
+	result.Identity, result.Filter, result.IdentityLearned = a.identity, t.TenantFilter, byLesson
+	result.Duration, result.ReadMode = durationpb.New(reader.duration), reader.mode
 	r.keepRecord(reader.next, settlement)
-	if !settlement.LastComplete.IsZero() {
-		result.LastCompleteTime = timestamppb.New(settlement.LastComplete)
-	}
 	r.completed(t, result)
 	r.probe(reader, settlement.Outcome)
 	return nil
+}
+
+// resultOf returns what the vault says of a type.
+func resultOf(id string, s port.Settlement) *understudyv1.ConfigurationResult {
+	result := &understudyv1.ConfigurationResult{
+		ConfigurationType: id,
+		Outcome:           s.Outcome,
+		Reason:            s.Reason,
+		Path:              s.Path,
+		ItemCount:         int32(s.Items),
+		AddedCount:        int32(s.Added),
+		ModifiedCount:     int32(s.Modified),
+		RemovedCount:      int32(s.Removed),
+	}
+	if !s.LastComplete.IsZero() {
+		result.LastCompleteTime = timestamppb.New(s.LastComplete)
+	}
+	return result
 }
 
 // typeReader reads one type into the staging.

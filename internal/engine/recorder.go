@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -19,12 +20,22 @@ const (
 	resultBatchDelay = 50 * time.Millisecond
 )
 
+// recordError says that the events of a sync could not be stored.
+type recordError struct{ err error }
+
+func (e *recordError) Error() string { return "recording events: " + e.err.Error() }
+func (e *recordError) Unwrap() error { return e.err }
+
 // recorder writes the events of one sync. Events are stored in the order in
 // which they were given; a result may wait for others, any other event is stored,
 // with all results before it, when the call returns.
 type recorder struct {
 	log port.Log
-	// fail ends the sync when the log cannot be written.
+	// owned is done when the sync is somebody else's: nothing is stored any more. A
+	// sync that is being cancelled still says so.
+	owned context.Context
+	// fail ends the sync when the log cannot be written, with errLost where it is
+	// somebody else's.
 	fail func(error)
 
 	mu      sync.Mutex
@@ -34,45 +45,68 @@ type recorder struct {
 }
 
 // record stores an event and waits for it.
-func (r *recorder) record(ctx context.Context, event *understudyv1.SyncEvent) error {
+func (r *recorder) record(event *understudyv1.SyncEvent) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.append(ctx, event)
+	return r.append(event)
 }
 
 // state records a change of state, unless the sync is being cancelled: nothing
 // leads back from there.
-func (r *recorder) state(ctx context.Context, change *understudyv1.StateChanged) error {
+func (r *recorder) state(change *understudyv1.StateChanged) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := r.log.Sync().GetState()
 	if state == change.GetState() || state == understudyv1.SyncState_SYNC_STATE_CANCELLING || terminal(state) {
 		return r.err
 	}
-	return r.append(ctx, &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_StateChanged{StateChanged: change}})
+	err := r.change(change)
+	if cancelling := (*port.SyncStateError)(nil); errors.As(err, &cancelling) {
+		return nil // somebody cancelled it at the same moment
+	}
+	return err
 }
 
-// finish stores what is pending and then `finished`, with the sync as it then
-// stands, completed by conclude.
-func (r *recorder) finish(ctx context.Context, conclude func(*understudyv1.Sync)) error {
+// commit records that the commit begins. A [*port.SyncStateError] says that a
+// cancellation came first.
+func (r *recorder) commit() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.append(ctx); err != nil {
+	return r.change(&understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_COMMITTING})
+}
+
+// change stores what is pending, then a change of state, which may be refused.
+func (r *recorder) change(change *understudyv1.StateChanged) error {
+	if err := r.append(); err != nil {
 		return err
 	}
-	now := timestamppb.Now()
+	return r.append(stateChanged(change))
+}
+
+// end stores what is pending, the snapshot if the log does not have it, and then
+// `finished`.
+func (r *recorder) end(how *ending) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.append(); err != nil {
+		return err
+	}
+	if how.snapshot != nil && r.log.Sync().GetSnapshot() == nil {
+		if err := r.append(snapshotCommitted(how.snapshot)); err != nil {
+			return err
+		}
+	}
 	sync := r.log.Sync()
-	conclude(sync)
-	sync.EndTime = now
-	sync.LastSequence++
-	return r.append(ctx, &understudyv1.SyncEvent{
-		EventTime: now,
+	how.apply(sync)
+	sync.EndTime = timestamppb.Now()
+	return r.append(&understudyv1.SyncEvent{
+		EventTime: sync.GetEndTime(),
 		Event:     &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{Sync: sync}},
 	})
 }
 
 // result stores the result of a type soon.
-func (r *recorder) result(ctx context.Context, result *understudyv1.ConfigurationResult) {
+func (r *recorder) result(result *understudyv1.ConfigurationResult) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending = append(r.pending, &understudyv1.SyncEvent{
@@ -81,24 +115,24 @@ func (r *recorder) result(ctx context.Context, result *understudyv1.Configuratio
 		},
 	})
 	if len(r.pending) >= resultBatchSize {
-		_ = r.append(ctx) // kept in r.err, and the sync ends
+		_ = r.append() // kept in r.err, and the sync ends
 		return
 	}
 	if r.timer == nil {
-		r.timer = time.AfterFunc(resultBatchDelay, func() { _ = r.flush(ctx) })
+		r.timer = time.AfterFunc(resultBatchDelay, func() { _ = r.flush() })
 	}
 }
 
 // flush stores what is pending.
-func (r *recorder) flush(ctx context.Context) error {
+func (r *recorder) flush() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.append(ctx)
+	return r.append()
 }
 
 // append stores what is pending, then events. The first failure is final: an
 // event after one that is missing would make a gap.
-func (r *recorder) append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
+func (r *recorder) append(events ...*understudyv1.SyncEvent) error {
 	if r.timer != nil {
 		r.timer.Stop()
 		r.timer = nil
@@ -108,10 +142,35 @@ func (r *recorder) append(ctx context.Context, events ...*understudyv1.SyncEvent
 	if r.err != nil || len(all) == 0 {
 		return r.err
 	}
-	// A sync that is being cancelled still says so.
-	if err := r.log.Append(context.WithoutCancel(ctx), all...); err != nil {
-		r.err = fmt.Errorf("recording events: %w", err)
-		r.fail(r.err)
+	err := context.Cause(r.owned)
+	if err == nil {
+		err = r.log.Append(r.owned, all...)
 	}
+	refused, fenced := (*port.SyncStateError)(nil), (*port.FencedError)(nil)
+	switch {
+	case err == nil:
+		return nil
+	case r.owned.Err() != nil:
+		r.err = context.Cause(r.owned)
+	case errors.As(err, &refused):
+		return err // it is no failure of the log
+	case errors.As(err, &fenced):
+		r.err = fmt.Errorf("%w: %w", errLost, err)
+	default:
+		r.err = &recordError{err}
+	}
+	r.fail(r.err)
 	return r.err
+}
+
+// stateChanged returns the event of a change of state.
+func stateChanged(change *understudyv1.StateChanged) *understudyv1.SyncEvent {
+	return &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_StateChanged{StateChanged: change}}
+}
+
+// snapshotCommitted returns the event of a commit.
+func snapshotCommitted(snapshot *understudyv1.Snapshot) *understudyv1.SyncEvent {
+	return &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_SnapshotCommitted{
+		SnapshotCommitted: &understudyv1.SnapshotCommitted{Snapshot: snapshot},
+	}}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ var (
 	errTimeLimit = errors.New("the time limit of the sync was reached")
 	errCancelled = errors.New("the sync was cancelled")
 	errShutdown  = errors.New("the server stopped")
+	// errLost ends a run without a word: the sync is another worker's.
+	errLost = errors.New("the sync is another worker's now")
 )
 
 // identityError ends a sync that cannot go on without an identity.
@@ -39,7 +42,7 @@ type commitError struct{ err error }
 func (e *commitError) Error() string { return "storing the backup: " + e.err.Error() }
 func (e *commitError) Unwrap() error { return e.err }
 
-// run is one sync while it runs.
+// run is one sync while this worker has it.
 type run struct {
 	engine *Engine
 	tenant *Tenant
@@ -50,8 +53,20 @@ type run struct {
 	logger *slog.Logger
 	events *recorder
 
-	// ctx ends with the sync: cancelled, failed, or the server stops. readCtx
-	// ends with it, and at the time limit.
+	// worker and attemptNumber are those of the sync while it is ours, start is when its
+	// first attempt began.
+	worker        string
+	attemptNumber int32
+	start         time.Time
+	// earlier is what the attempts before this one left.
+	earlier past
+
+	// owned ends, with errLost, when the sync is another worker's: from then on
+	// nothing is stored, committed or pushed. ctx ends with it, and with the sync:
+	// cancelled, failed, or the server stops. readCtx ends with that, and at the time
+	// limit.
+	owned   context.Context
+	disown  context.CancelCauseFunc
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	readCtx context.Context
@@ -64,15 +79,16 @@ type run struct {
 
 	session port.Session
 	staging port.Staging
+	// snapshot is what was committed.
+	snapshot *understudyv1.Snapshot
 
 	mu sync.Mutex
-	// cancelled is set before committing, or never.
-	cancelled, committing bool
 	// outlasted says that the time limit ended the user's sign-in.
 	outlasted bool
-	// unread are the selected types without a result, and who reads them.
-	unread  map[string]understudyv1.Identity
-	results []*understudyv1.ConfigurationResult
+	// unread are the selected types that are still to be read, and who reads them.
+	unread map[string]understudyv1.Identity
+	// results are those of all attempts, by type.
+	results map[string]*understudyv1.ConfigurationResult
 	reading map[string]bool
 	// records are kept once what they build on is committed.
 	records []*record
@@ -80,51 +96,88 @@ type run struct {
 	lessons map[string]port.Lesson
 }
 
-// perform carries the sync out, up to and including `finished`. It returns an
-// error when the end could not be recorded: the journal knows the sync as
-// unfinished, and the next start of the server ends it.
+// perform carries the sync out, up to and including `finished`, unless another worker
+// has it or the server stops. Its error is an [*unended].
 func (r *run) perform() error {
-	defer r.cancel(nil)
-	defer r.detach()
-	var snapshot *understudyv1.Snapshot
-	err := recovering(func() (err error) {
-		snapshot, err = r.backUp()
-		return err
-	})
-	r.remember()
-	r.mu.Lock()
-	r.committing = true // what is over cannot be cancelled
-	cancelled := r.cancelled
-	r.mu.Unlock()
-	if err != nil {
-		r.logger.Warn("sync ends without a commit", "cause", err)
-		if cancelled {
-			err = errCancelled // whoever cancelled it was told so, whatever else happened
-		}
+	defer r.close()
+	stopWatch := r.watch()
+	err := recovering(r.backUp)
+	stopWatch()
+	if r.owned.Err() != nil {
+		return r.unrecorded(nil, errLost)
 	}
-	return r.events.finish(r.ctx, func(sync *understudyv1.Sync) { r.conclude(sync, snapshot, err) })
+	how := r.outcome(err)
+	if how == nil {
+		err := r.events.flush() // what is announced need not be read again
+		r.logger.Info("the server stops; another worker, or the next start, goes on with the sync", "error", err)
+		return nil
+	}
+	r.remember()
+	if err := r.unrecorded(how, r.events.end(how)); err != nil || r.owned.Err() != nil {
+		return err
+	}
+	r.report(how)
+	return nil
+}
+
+// close frees what the run holds.
+func (r *run) close() {
+	r.detach()
+	r.disown(nil)
+}
+
+// fail ends the run when its log cannot be written.
+func (r *run) fail(err error) {
+	if errors.Is(err, errLost) {
+		r.disown(err)
+		return
+	}
+	r.cancel(err)
+}
+
+// unrecorded says what follows from an error of recording how a sync ends.
+func (r *run) unrecorded(how *ending, err error) error {
+	switch {
+	case r.owned.Err() != nil, errors.Is(err, errLost):
+		r.logger.Warn("another worker has the sync, or may have it; nothing more is stored of this attempt",
+			"attempt", r.attemptNumber, "worker", r.log.Sync().GetWorker())
+		return nil
+	case err != nil && how != nil:
+		return &unended{sync: r.name, ending: how, err: err}
+	}
+	return err
+}
+
+// outcome returns how the sync ends after backUp; nil: not here. A cancellation that
+// was recorded wins, whatever else happened: whoever asked for it was told so.
+func (r *run) outcome(err error) *ending {
+	bug := (*panicError)(nil)
+	switch {
+	case r.snapshot != nil:
+		return r.committedEnding()
+	case r.log.Sync().GetState() == understudyv1.SyncState_SYNC_STATE_CANCELLING:
+		err = errCancelled
+	case err == nil: // a dry run
+		return r.committedEnding()
+	case !errors.As(err, &bug) && errors.Is(context.Cause(r.ctx), errShutdown):
+		return nil
+	}
+	r.logger.Warn("sync ends without a commit", "cause", err)
+	return r.failedEnding(err)
 }
 
 // backUp reads and commits. Its error is the reason why nothing was committed.
-func (r *run) backUp() (*understudyv1.Snapshot, error) {
+func (r *run) backUp() error {
 	if err := context.Cause(r.ctx); err != nil {
-		return nil, err
+		return err
 	}
+	// The time of a sync goes on when another worker takes it over.
 	var stop context.CancelFunc
-	r.readCtx, stop = context.WithTimeoutCause(r.ctx, r.plan.timeout, errTimeLimit)
+	r.readCtx, stop = context.WithDeadlineCause(r.ctx, r.start.Add(r.plan.timeout), errTimeLimit)
 	defer stop()
-
-	err := r.events.record(r.ctx, &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_Started{
-		Started: &understudyv1.SyncStarted{
-			ConfigurationTypes: r.plan.typeIDs(),
-			CatalogVersion:     r.engine.catalog.Version(),
-		},
-	}})
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if r.staging, err = r.tenant.Vault.Begin(r.ctx, r.name); err != nil {
-		return nil, &commitError{err}
+		return &commitError{err}
 	}
 	defer func() {
 		if err := r.staging.Close(); err != nil {
@@ -135,7 +188,7 @@ func (r *run) backUp() (*understudyv1.Snapshot, error) {
 	defer r.session.Close()
 
 	if err := r.read(); err != nil {
-		return nil, err
+		return err
 	}
 	return r.commit()
 }
@@ -146,12 +199,22 @@ const commitTimeout = 30 * time.Minute
 // read signs in with both identities side by side, and reads every selected type
 // as soon as its identity is there. It returns nil when every type has a result.
 func (r *run) read() error {
-	needsUser := r.plan.needs(understudyv1.Identity_IDENTITY_USER)
-	needsServicePrincipal := r.plan.needs(understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL)
-	r.servicePrincipal = newActor(r.readCtx, understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL, r.tenant.ServicePrincipal, needsServicePrincipal)
-	r.user = newActor(r.readCtx, understudyv1.Identity_IDENTITY_USER, r.tenant.User, needsUser)
+	left, err := r.pickUp()
+	if err != nil {
+		return err
+	}
+	needsServicePrincipal := len(left) > 0 && r.plan.needs(understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL)
+	needsUser := slices.ContainsFunc(left, func(t *catalog.Type) bool {
+		return r.plan.reader(t) == understudyv1.Identity_IDENTITY_USER
+	})
+	r.servicePrincipal = newActor(r.readCtx, understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL, r.tenant.ServicePrincipal,
+		needsServicePrincipal, r.earlier.identities)
+	r.user = newActor(r.readCtx, understudyv1.Identity_IDENTITY_USER, r.tenant.User, needsUser, r.earlier.identities)
 	defer r.servicePrincipal.cancel(nil)
 	defer r.user.cancel(nil)
+	if err := r.foreclosed(); err != nil {
+		return err
+	}
 
 	var work sync.WaitGroup
 	r.do = func(task func() error) {
@@ -161,13 +224,13 @@ func (r *run) read() error {
 			}
 		})
 	}
-	if needsServicePrincipal {
+	if r.servicePrincipal.signing {
 		r.do(func() error { return r.signIn(r.servicePrincipal, port.SignInOptions{}) })
 	}
-	if needsUser {
+	if r.user.signing {
 		r.do(r.signInUser)
 	}
-	for _, t := range r.plan.types {
+	for _, t := range left {
 		r.do(func() error { return r.readType(t) })
 	}
 	var progress sync.WaitGroup
@@ -183,75 +246,81 @@ func (r *run) read() error {
 	return context.Cause(r.ctx)
 }
 
-// commit makes the commit and pushes it. From here on a cancellation changes
-// nothing.
-func (r *run) commit() (*understudyv1.Snapshot, error) {
-	r.mu.Lock()
-	err := context.Cause(r.ctx)
-	if r.cancelled {
-		err = errCancelled
+// commit makes the commit and pushes it. Once the log has taken that it begins a
+// cancellation changes nothing, and the end of the server waits for it.
+func (r *run) commit() error {
+	if err := context.Cause(r.ctx); err != nil {
+		return err
 	}
-	r.committing = err == nil
-	r.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-
 	r.publish(&understudyv1.Progress{Phase: understudyv1.SyncPhase_SYNC_PHASE_COMMITTING})
-	if err := r.events.flush(r.ctx); err != nil {
-		return nil, err
+	if err := r.events.flush(); err != nil {
+		return err
 	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), commitTimeout)
+	if !r.spec.GetDryRun() {
+		err := r.events.commit()
+		if cancelled := (*port.SyncStateError)(nil); errors.As(err, &cancelled) {
+			return errCancelled
+		}
+		if err != nil {
+			return err
+		}
+	}
+	ctx, stop := context.WithTimeout(r.owned, commitTimeout)
 	defer stop()
 	state, _ := r.ending(nil)
 	snapshot, err := r.staging.Commit(ctx, port.CommitInfo{
 		Sync:    r.name,
 		State:   state,
-		Counts:  r.log.Sync().GetCounts(),
+		Counts:  r.counts(),
 		Results: r.sortedResults(),
 		Time:    time.Now(),
 		DryRun:  r.spec.GetDryRun(),
 	})
 	if err != nil {
-		return nil, &commitError{err}
+		return &commitError{err}
 	}
 	if snapshot == nil {
-		return nil, nil
+		return nil
+	}
+	r.snapshot = snapshot
+	if r.lost() {
+		r.disown(errLost) // and nothing is pushed
+		return errLost
 	}
 	r.saveRecords()
-	pushed, err := r.staging.Push(ctx)
-	snapshot.PushState = pushed
+	r.push(ctx)
+	return r.events.record(snapshotCommitted(snapshot))
+}
+
+// push brings the commit to the remote. That it fails, or is a bug, does not undo the
+// commit.
+func (r *run) push(ctx context.Context) {
+	r.snapshot.PushState = understudyv1.PushState_PUSH_STATE_FAILED
+	err := recovering(func() (err error) {
+		r.snapshot.PushState, err = r.staging.Push(ctx)
+		return err
+	})
 	if err != nil {
 		r.logger.Warn("push failed", "error", err)
-		snapshot.PushError = pushStatus(err)
+		r.snapshot.PushError = pushStatus(err)
 	}
-	err = r.events.record(r.ctx, &understudyv1.SyncEvent{
-		Event: &understudyv1.SyncEvent_SnapshotCommitted{SnapshotCommitted: &understudyv1.SnapshotCommitted{Snapshot: snapshot}},
-	})
-	return snapshot, err
 }
 
-// requestCancel asks the sync to stop. It returns false when the commit began.
-func (r *run) requestCancel() (bool, error) {
-	r.mu.Lock()
-	if r.committing {
-		r.mu.Unlock()
-		return false, nil
-	}
-	r.cancelled = true
-	r.mu.Unlock()
-	err := r.events.state(r.ctx, &understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_CANCELLING})
-	r.cancel(errCancelled)
-	return true, err
-}
-
-// completed keeps and records the result of a type.
+// completed keeps the result of a type, and records it unless an earlier attempt
+// announced the same.
 func (r *run) completed(t *catalog.Type, result *understudyv1.ConfigurationResult) {
+	announced := r.earlier.results[t.ID]
+	again := announced != nil && sameResult(announced, result)
+	if again {
+		result = announced
+	}
 	r.mu.Lock()
 	delete(r.unread, t.ID)
-	r.results = append(r.results, result)
+	r.results[t.ID] = result
 	r.mu.Unlock()
-	r.events.result(r.ctx, result)
+	if !again {
+		r.events.result(result)
+	}
 }
 
 func (r *run) actorOf(identity understudyv1.Identity) *actor {

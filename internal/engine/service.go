@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 
-	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/protobuf/proto"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
@@ -79,28 +77,20 @@ func (e *Engine) left(ctx context.Context, tenant *Tenant, sync *understudyv1.Sy
 	}
 	committed := sync.GetState() != understudyv1.SyncState_SYNC_STATE_FAILED &&
 		sync.GetState() != understudyv1.SyncState_SYNC_STATE_CANCELLED
-	var types []string
+	p := past{results: make(map[string]*understudyv1.ConfigurationResult)}
 	for event, err := range e.syncs.Events(ctx, sync.GetName(), 0) {
 		if err != nil {
 			return nil, err
 		}
-		if started := event.GetStarted(); started != nil && !committed {
-			if types = known(e.catalogOf(tenant), started.GetConfigurationTypes()); len(types) == 0 {
-				return nil, nothing
-			}
-			return types, nil
-		}
-		result := event.GetConfigurationCompleted().GetResult()
-		switch result.GetOutcome() {
-		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE,
-			understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED,
-			understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
-			types = append(types, result.GetConfigurationType())
-		}
+		p.add(event)
 	}
-	if !committed {
+	if !committed && p.types == nil {
 		// It ended before it began: what was asked for is still asked for.
 		return sync.GetSpec().GetConfigurationTypes(), nil
+	}
+	types := p.types
+	if committed {
+		types = p.incomplete()
 	}
 	if types = known(e.catalogOf(tenant), types); len(types) == 0 {
 		return nil, nothing
@@ -131,20 +121,47 @@ func (e *Engine) accept(
 	if err != nil {
 		return nil, err
 	}
-	if err := e.queue.reserve(); err != nil {
+	release, err := e.reserve(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer release()
 	// A client that goes away now has a sync or none, and not half of one.
 	accepted, created, err := e.syncs.Create(context.WithoutCancel(ctx), port.CreateRequest{
 		Sync: sync, Tenant: tenantName, RequestID: requestID, Digest: digest,
 	})
 	if err != nil || !created {
-		e.queue.release()
 		return accepted, err
 	}
-	e.queue.add(accepted.GetName())
+	signal(e.wake)
 	e.logger.Info("sync accepted", "sync", accepted.GetName(), "trigger", accepted.GetTrigger())
 	return accepted, nil
+}
+
+// reserve takes a place among the syncs that wait, until the function that it returns
+// is called.
+func (e *Engine) reserve(ctx context.Context) (release func(), err error) {
+	standings, err := e.syncs.Unfinished(ctx)
+	if err != nil {
+		return nil, err
+	}
+	waiting := 0
+	for _, s := range standings {
+		if s.State == understudyv1.SyncState_SYNC_STATE_PENDING {
+			waiting++
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if waiting+e.accepting >= e.maxQueued {
+		return nil, &LimitError{Subject: "queued syncs", Limit: e.maxQueued}
+	}
+	e.accepting++
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.accepting--
+	}, nil
 }
 
 // digestOf identifies the arguments of a request that has a request_id.
@@ -155,91 +172,6 @@ func digestOf(tenant, kind string, spec *understudyv1.SyncSpec) (string, error) 
 	}
 	hash := sha256.Sum256(fmt.Appendf(content, "\x00%s\x00%s", tenant, kind))
 	return hex.EncodeToString(hash[:]), nil
-}
-
-// Cancel implements [Service].
-func (e *Engine) Cancel(ctx context.Context, name string) (*understudyv1.Sync, error) {
-	sync, err := e.syncs.Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	switch state := sync.GetState(); {
-	case state == understudyv1.SyncState_SYNC_STATE_CANCELLED, state == understudyv1.SyncState_SYNC_STATE_CANCELLING:
-		return sync, nil
-	case terminal(state):
-		return nil, &port.SyncFinishedError{Sync: name, State: state}
-	}
-	if e.queue.remove(name) {
-		if err := e.cancelQueued(ctx, name); err != nil {
-			e.queue.restore(name) // or its tenant would wait for a sync that nobody runs
-			return nil, err
-		}
-		return e.syncs.Get(ctx, name)
-	}
-	return e.cancelRunning(ctx, name)
-}
-
-// cancelQueued ends a sync that was taken out of the queue.
-func (e *Engine) cancelQueued(ctx context.Context, name string) error {
-	log, err := e.syncs.Open(ctx, name)
-	if err != nil {
-		return err
-	}
-	return e.end(context.WithoutCancel(ctx), log, understudyv1.SyncState_SYNC_STATE_CANCELLED, newStatus(
-		code.Code_CANCELLED, understudyv1.ErrorReason_ERROR_REASON_SYNC_CANCELLED,
-		"The sync was cancelled before it began. The previous backup is unchanged.", map[string]string{"sync": name}))
-}
-
-// cancelRunning cancels a sync that a worker has, or is about to have.
-func (e *Engine) cancelRunning(ctx context.Context, name string) (*understudyv1.Sync, error) {
-	e.mu.Lock()
-	r := e.running[name]
-	if r == nil {
-		e.cancelled[name] = true
-	}
-	e.mu.Unlock()
-	began := false
-	if r != nil {
-		cancelled, err := r.requestCancel()
-		if err != nil {
-			return nil, err
-		}
-		began = !cancelled
-	} else if err := e.announceCancel(ctx, name); err != nil {
-		return nil, err
-	}
-	sync, err := e.syncs.Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	over := terminal(sync.GetState())
-	if over {
-		e.mu.Lock()
-		delete(e.cancelled, name) // no worker will
-		e.mu.Unlock()
-	}
-	if sync.GetState() != understudyv1.SyncState_SYNC_STATE_CANCELLED && (over || began) {
-		return nil, &port.SyncFinishedError{Sync: name, State: sync.GetState()}
-	}
-	return sync, nil
-}
-
-// announceCancel records that a sync is being cancelled that nobody runs yet, or
-// any more: whoever takes it, or ends it, sees that.
-func (e *Engine) announceCancel(ctx context.Context, name string) error {
-	log, err := e.syncs.Open(ctx, name)
-	if fenced := (*port.FencedError)(nil); errors.As(err, &fenced) {
-		return nil // it finished meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	events := &recorder{log: log, fail: func(error) {}}
-	err = events.state(ctx, &understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_CANCELLING})
-	if fenced := (*port.FencedError)(nil); errors.As(err, &fenced) {
-		return nil
-	}
-	return err
 }
 
 // Changes implements [Service].

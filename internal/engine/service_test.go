@@ -268,67 +268,6 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestShutdown: the end of the server ends a sync at once, and says so.
-func TestShutdown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
-		s.source.reads["entra/sp-1"] = blocks("a")
-		s.run()
-		log := s.start(nil)
-		log.until(t.Context(), func(e *understudyv1.SyncEvent) bool { return e.GetAuthenticationSucceeded() != nil })
-		s.stop()
-		<-s.done
-		got := log.Sync()
-		if got.GetState() != understudyv1.SyncState_SYNC_STATE_FAILED || len(s.vault.commits) > 0 {
-			t.Errorf("state = %v after %d commits", got.GetState(), len(s.vault.commits))
-		}
-		var info errdetails.ErrorInfo
-		if err := got.GetError().GetDetails()[0].UnmarshalTo(&info); err != nil || info.GetReason() != "ERROR_REASON_SYNC_INTERRUPTED" {
-			t.Errorf("error = %v (%v)", got.GetError(), err)
-		}
-	})
-}
-
-// TestRecover: after a restart no tenant stays locked.
-func TestRecover(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
-		running := s.start(nil)
-		if err := running.Append(t.Context(), &understudyv1.SyncEvent{
-			Event: &understudyv1.SyncEvent_Started{Started: &understudyv1.SyncStarted{ConfigurationTypes: []string{"entra/sp-1"}}},
-		}); err != nil {
-			t.Fatal(err)
-		}
-		restarted := newStage(t)
-		restarted.syncs.logs, restarted.syncs.order = s.syncs.logs, s.syncs.order
-		for _, log := range restarted.syncs.logs {
-			log.syncs = restarted.syncs
-		}
-		pending, _, err := restarted.syncs.Create(t.Context(), port.CreateRequest{
-			Tenant: "tenants/other", Sync: &understudyv1.Sync{Spec: &understudyv1.SyncSpec{}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := restarted.engine.Recover(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		restarted.run()
-		if got := running.Sync().GetState(); got != understudyv1.SyncState_SYNC_STATE_FAILED {
-			t.Errorf("the interrupted sync is %v", got)
-		}
-		// The tenant of the pending one is not configured any more: it is taken up, and ends.
-		if got := restarted.finished(restarted.logOf(pending.GetName())); got.GetState() != understudyv1.SyncState_SYNC_STATE_FAILED {
-			t.Errorf("the pending sync is %v", got.GetState())
-		}
-		if final := restarted.finished(restarted.start(nil)); final.GetState() != understudyv1.SyncState_SYNC_STATE_SUCCEEDED {
-			t.Errorf("a new sync of the tenant is %v", final.GetState())
-		}
-		restarted.stop()
-		<-restarted.done
-	})
-}
-
 // TestStartRefusals: bad input gets a typed error, and nothing is recorded.
 func TestStartRefusals(t *testing.T) {
 	const (

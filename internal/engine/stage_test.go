@@ -43,7 +43,7 @@ func newStage(t *testing.T) *stage {
 		user:   &fakeIdentity{identity: understudyv1.Identity_IDENTITY_USER},
 		source: &fakeSource{reads: map[string]readFunc{}},
 		vault:  &fakeVault{backup: map[string][]string{}, collapse: map[string]bool{}},
-		syncs:  &fakeSyncs{logs: map[string]*fakeLog{}},
+		syncs:  newFakeSyncs("worker"),
 	}
 	s.tenant = &engine.Tenant{
 		Name:               tenantName,
@@ -143,6 +143,19 @@ func (s *stage) checkReadings(log *fakeLog) {
 	}
 }
 
+// checkCommitting checks that a sync says that it commits before it does, and only
+// then: the event is the last one before the snapshot.
+func (s *stage) checkCommitting(log *fakeLog) {
+	s.t.Helper()
+	committing := false
+	for _, event := range log.stored() {
+		if (event.GetSnapshotCommitted() != nil) && !committing {
+			s.t.Error("it committed without saying so")
+		}
+		committing = event.GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_COMMITTING
+	}
+}
+
 // summary says each event in a line, results in the order of their types.
 func summary(events []*understudyv1.SyncEvent) []string {
 	var lines, results []string
@@ -151,7 +164,13 @@ func summary(events []*understudyv1.SyncEvent) []string {
 		case *understudyv1.SyncEvent_Started:
 			lines = append(lines, fmt.Sprintf("started %d", len(e.Started.GetConfigurationTypes())))
 		case *understudyv1.SyncEvent_StateChanged:
-			lines = append(lines, "state "+short(e.StateChanged.GetState(), "SYNC_STATE_"))
+			line, worker := "state "+short(e.StateChanged.GetState(), "SYNC_STATE_"), e.StateChanged.GetWorker()
+			if worker != "" {
+				line += " by " + worker
+			}
+			if line != "state COMMITTING" { // see checkCommitting
+				lines = append(lines, line)
+			}
 		case *understudyv1.SyncEvent_AuthenticationSucceeded:
 			lines = append(lines, "authenticated "+short(e.AuthenticationSucceeded.GetIdentity(), "IDENTITY_"))
 		case *understudyv1.SyncEvent_AuthenticationFailed:

@@ -106,8 +106,9 @@ func retryAfter(value string, now time.Time) time.Duration {
 // so they are read before.
 type exchange struct {
 	mu sync.Mutex
-	// asked says that a request was made.
-	asked bool
+	// tried says that MSAL wanted a request made, asked that one was made and came to
+	// an end: an answer, or none.
+	tried, asked bool
 	// cause says why the last request had no answer, or is empty.
 	cause string
 	last  answer
@@ -142,6 +143,19 @@ func (x *exchange) unanswered(cause string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.asked, x.cause, x.last = true, cause, answer{}
+}
+
+// begun notes that MSAL wants a request made.
+func (x *exchange) begun() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tried = true
+}
+
+func (x *exchange) wasTried() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.tried
 }
 
 func (x *exchange) wasAsked() bool {

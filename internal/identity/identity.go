@@ -33,7 +33,9 @@ type Config struct {
 	Cloud       Cloud
 	// HTTPClient is that of [NewHTTPClient].
 	HTTPClient *http.Client
-	// CacheDir is where sign-ins are kept, encrypted with Key.
+	// Store keeps sign-ins and refusals, encrypted with Key. Processes that share it
+	// have the same Key. Default: files in CacheDir, for one process.
+	Store    Store
 	CacheDir string
 	Key      [32]byte
 	// HelpBaseURL is where the help pages are published; empty: nowhere.

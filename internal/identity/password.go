@@ -1,20 +1,19 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"os"
-	"path/filepath"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/public"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
-	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
@@ -28,7 +27,7 @@ func (u *User) byPassword(ctx context.Context, claims string) (port.Token, error
 			return port.Token{}, u.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INVALID_CREDENTIAL)
 		}
 		if refused, ok := u.passwords.find(password); ok {
-			u.logger.Warn("a password that was refused is not tried again", "file", u.passwords.name())
+			u.logger.Warn("a password that was refused is not tried again", "name", u.passwords.name)
 			return port.Token{}, u.who().failure(refused)
 		}
 		var options []public.AcquireByUsernamePasswordOption
@@ -62,17 +61,24 @@ func refusesPassword(reason understudyv1.AuthFailureReason) bool {
 }
 
 // refusedPasswords remembers the password that was refused last, by a keyed
-// fingerprint, and why: also after a restart. Removing the file makes it forget.
+// fingerprint, and why: also after a restart, and for every process that shares the
+// store. Removing the value makes it forget.
 type refusedPasswords struct {
-	path string
-	key  [32]byte
+	store  Store
+	name   string
+	box    box
+	logger *slog.Logger
 
 	mu sync.Mutex
-	// unsaved is what could not be written.
-	unsaved *refusal
+	// own is what this process saw refused last. Another process may have seen another
+	// password refused since, while a new one reaches them one by one: neither is tried
+	// again.
+	own *refusal
+	// unsaved says that the store could not take it.
+	unsaved bool
 }
 
-// refusal is what a file says.
+// refusal is what is stored, encrypted.
 type refusal struct {
 	Fingerprint string `json:"fingerprint"`
 	Reason      string `json:"reason"`
@@ -81,7 +87,7 @@ type refusal struct {
 }
 
 func (r *refusedPasswords) fingerprint(password string) string {
-	mac := hmac.New(sha256.New, r.key[:])
+	mac := hmac.New(sha256.New, r.box.key[:])
 	mac.Write([]byte("refused password\x00" + password))
 	return hex.EncodeToString(mac.Sum(nil))
 }
@@ -90,10 +96,17 @@ func (r *refusedPasswords) fingerprint(password string) string {
 func (r *refusedPasswords) find(password string) (verdict, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	known := r.load()
-	if known == nil || !hmac.Equal([]byte(known.Fingerprint), []byte(r.fingerprint(password))) {
-		return verdict{}, false
+	fingerprint := r.fingerprint(password)
+	for _, known := range r.load() {
+		if known != nil && hmac.Equal([]byte(known.Fingerprint), []byte(fingerprint)) {
+			return known.verdict(), true
+		}
 	}
+	return verdict{}, false
+}
+
+// verdict says why the password was refused.
+func (known *refusal) verdict() verdict {
 	reason := understudyv1.AuthFailureReason(understudyv1.AuthFailureReason_value[known.Reason])
 	if !refusesPassword(reason) {
 		reason = understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INVALID_CREDENTIAL
@@ -103,16 +116,39 @@ func (r *refusedPasswords) find(password string) (verdict, bool) {
 	if v.reason != reason {
 		v.meaning = meaning{reason: reason, actor: sentences[reason].actor}
 	}
-	return v, true
+	return v
 }
 
-func (r *refusedPasswords) load() *refusal {
-	if r.unsaved != nil {
-		return r.unsaved
+// load returns what is known of refusals: by the store, and by this process. Each may
+// be nil. The caller holds mu.
+func (r *refusedPasswords) load() [2]*refusal {
+	value, err := r.store.Load(r.name)
+	switch {
+	case err != nil:
+		r.logger.Error("which password was refused cannot be read; what this process saw is used", "name", r.name, "error", err)
+		return [2]*refusal{nil, r.own}
+	case r.unsaved:
+		if err := r.save(); err != nil {
+			r.logger.Warn("a refused password is still remembered until the next start only", "error", err)
+		}
+	case value == nil:
+		r.own = nil // removed, so that the password is tried again
 	}
-	content, err := os.ReadFile(r.path)
-	if err != nil {
+	return [2]*refusal{r.read(value), r.own}
+}
+
+// read returns what a value says; nil where it is none of ours.
+func (r *refusedPasswords) read(value []byte) *refusal {
+	if value == nil {
 		return nil
+	}
+	content := value
+	// Before values were encrypted they were JSON with the keyed fingerprint.
+	if !bytes.HasPrefix(value, []byte("{")) {
+		var err error
+		if content, err = r.box.open(value); err != nil {
+			return nil
+		}
 	}
 	var known refusal
 	if json.Unmarshal(content, &known) != nil {
@@ -125,16 +161,20 @@ func (r *refusedPasswords) load() *refusal {
 func (r *refusedPasswords) remember(password string, reason understudyv1.AuthFailureReason, a answer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	known := &refusal{Fingerprint: r.fingerprint(password), Reason: reason.String(), Codes: a.codes, OAuthError: a.oauth}
-	content, err := json.Marshal(known)
-	if err == nil {
-		err = durable.WriteFile(r.path, content)
-	}
-	r.unsaved = nil
-	if err != nil {
-		r.unsaved = known
-	}
-	return err
+	r.own = &refusal{Fingerprint: r.fingerprint(password), Reason: reason.String(), Codes: a.codes, OAuthError: a.oauth}
+	return r.save()
 }
 
-func (r *refusedPasswords) name() string { return filepath.Base(r.path) }
+// save saves what this process saw refused, or notes that it could not. The caller
+// holds mu.
+func (r *refusedPasswords) save() error {
+	content, err := json.Marshal(r.own)
+	if err == nil {
+		content, err = r.box.seal(content)
+	}
+	if err == nil {
+		err = r.store.Save(r.name, content)
+	}
+	r.unsaved = err != nil
+	return err
+}

@@ -65,11 +65,15 @@ func NewUser(config Config, own UserConfig) (*User, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := cachePath(config.CacheDir, config.Tenant, strings.ToLower(config.DirectoryID), own.ClientID, strings.ToLower(own.Username))
+	store := config.Store
+	if store == nil {
+		store = files{config.CacheDir}
+	}
+	name := ownerName(config.Tenant, strings.ToLower(config.DirectoryID), own.ClientID, strings.ToLower(own.Username))
 	u := &User{
 		base: b, config: own,
-		cache:     &tokenCache{path: path + ".token", key: config.Key, logger: b.logger},
-		passwords: &refusedPasswords{path: path + ".refused", key: config.Key},
+		cache:     &tokenCache{store: store, name: name + ".token", box: box{tokenForm, config.Key}, logger: b.logger},
+		passwords: &refusedPasswords{store: store, name: name + ".refused", box: box{refusalForm, config.Key}, logger: b.logger},
 	}
 	u.msal, err = u.client()
 	return u, err
@@ -162,14 +166,16 @@ func (u *User) silently(ctx context.Context, claims string) (port.Token, error) 
 			options = append(options, public.WithClaims(claims))
 		}
 		result, err := u.msal.AcquireTokenSilent(ctx, u.scopes(), options...)
-		if err != nil && !x.wasAsked() {
+		switch {
+		case err == nil:
+			return u.accept(result)
+		case ctx.Err() != nil && !x.wasAsked():
+			return port.Token{}, context.Cause(ctx)
+		case !x.wasTried():
 			// The cache has no refresh token of the account.
 			return port.Token{}, u.Fail(understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_SIGN_IN_REQUIRED)
 		}
-		if err != nil {
-			return port.Token{}, err
-		}
-		return u.accept(result)
+		return port.Token{}, err
 	})
 }
 

@@ -101,6 +101,44 @@ func TestNoPromptWhenTheServiceIsAway(t *testing.T) {
 	}
 }
 
+// TestACachedSignInThatWasNotAnswered: what kept the service from being asked is the
+// reason, and not that there is no sign-in.
+func TestACachedSignInThatWasNotAnswered(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer reply
+		kind   string
+		want   string
+	}{
+		"it hangs":        {reply{hang: true}, refresh, "SIGN_IN_TIMED_OUT"},
+		"discovery hangs": {reply{hang: true}, openID, "SIGN_IN_TIMED_OUT"},
+		"another host": {reply{status: 200, body: map[string]any{
+			"issuer": "https://login.fake.example/" + directory + "/v2.0", "authorization_endpoint": "https://evil.example/authorize",
+			"token_endpoint": "https://evil.example/" + marker + "/token",
+		}}, openID, "APPLICATION_MISCONFIGURED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.signedIn()
+				u := f.userWith(UserConfig{ClientID: clientID, Username: username, Method: Delegated, SignInTimeout: 10 * time.Second})
+				f.answerAlways(c.kind, c.answer)
+				for range 2 { // MSAL keeps the endpoints, and does not ask for them again
+					began := time.Now()
+					_, err := u.SignIn(t.Context(), port.SignInOptions{})
+					reasonIs(t, err, c.want)
+					if took := time.Since(began); took > 10*time.Second {
+						t.Errorf("it took %s", took)
+					}
+				}
+				f.says(func(e *entra) { delete(e.always, c.kind) })
+				if _, err := f.user(Delegated).SignIn(t.Context(), port.SignInOptions{}); err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+			})
+		})
+	}
+}
+
 // TestTokensInMidRun are refreshed with the cached sign-in, and lost with it.
 func TestTokensInMidRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

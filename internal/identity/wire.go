@@ -53,6 +53,8 @@ func (c *client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
 // Do implements MSAL's HTTPClient.
 func (c *client) Do(request *http.Request) (*http.Response, error) {
+	x := exchangeOf(request.Context())
+	x.begun()
 	if err := c.guard(request); err != nil {
 		return nil, err
 	}
@@ -60,7 +62,6 @@ func (c *client) Do(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := exchangeOf(request.Context())
 	switch {
 	case strings.HasSuffix(form.Get("grant_type"), "device_code"):
 		return c.poll(request, x)

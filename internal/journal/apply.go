@@ -8,7 +8,8 @@ import (
 
 // Apply returns a sync as an event leaves it. It changes neither argument, and is
 // the only place that says what an event means for the state of a sync. An event
-// that it does not know has a sequence, and no other meaning.
+// that it does not know has a sequence, and no other meaning. It has no memory: what
+// earlier events mean for a later one is said by [Fold].
 func Apply(sync *understudyv1.Sync, event *understudyv1.SyncEvent) *understudyv1.Sync {
 	finished := event.GetFinished()
 	if finished.GetSync() != nil {
@@ -57,7 +58,7 @@ func Apply(sync *understudyv1.Sync, event *understudyv1.SyncEvent) *understudyv1
 		}
 		setIdentity(next, outcome)
 	case *understudyv1.SyncEvent_ConfigurationCompleted:
-		count(next, e.ConfigurationCompleted.GetResult().GetOutcome())
+		count(next, e.ConfigurationCompleted.GetResult().GetOutcome(), 1)
 	case *understudyv1.SyncEvent_SnapshotCommitted:
 		next.Snapshot = proto.CloneOf(e.SnapshotCommitted.GetSnapshot())
 	}
@@ -74,22 +75,23 @@ func setIdentity(sync *understudyv1.Sync, outcome *understudyv1.IdentityOutcome)
 	sync.Identities = append(sync.Identities, outcome)
 }
 
-func count(sync *understudyv1.Sync, outcome understudyv1.ConfigurationOutcome) {
+// count adds to the number of types with an outcome.
+func count(sync *understudyv1.Sync, outcome understudyv1.ConfigurationOutcome, n int32) {
 	if sync.Counts == nil {
 		sync.Counts = &understudyv1.OutcomeCounts{}
 	}
 	switch outcome {
 	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED:
-		sync.Counts.Changed++
+		sync.Counts.Changed += n
 	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED:
-		sync.Counts.Unchanged++
+		sync.Counts.Unchanged += n
 	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:
-		sync.Counts.Incomplete++
+		sync.Counts.Incomplete += n
 	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED:
-		sync.Counts.Failed++
+		sync.Counts.Failed += n
 	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
-		sync.Counts.NotBackedUp++
+		sync.Counts.NotBackedUp += n
 	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE:
-		sync.Counts.NotAvailable++
+		sync.Counts.NotAvailable += n
 	}
 }

@@ -38,11 +38,14 @@ type index struct {
 	requests map[string]*entry
 	// running has the sync of each tenant that is not finished.
 	running map[string]string
+	// last has the stream's sequence of the record of each tenant that was stored last.
+	last map[string]uint64
 }
 
 func newIndex() *index {
 	return &index{
 		byName: map[string]*entry{}, byTenant: map[string][]*entry{}, requests: map[string]*entry{}, running: map[string]string{},
+		last: map[string]uint64{},
 	}
 }
 

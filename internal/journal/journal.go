@@ -6,29 +6,72 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 
+	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/port"
 )
 
 // Config is what a journal is made of. Zero values get the defaults.
 type Config struct {
-	// Directory is where the journal stores; made when it does not exist.
+	// Directory is where the embedded engine stores; made when it does not exist.
+	// Without use when there is a cluster.
 	Directory string
+	// Cluster is the engine that several processes share; nil: the embedded one.
+	Cluster *Cluster
+	// Replica is the name of this process among those that share the journal; the
+	// name of the host.
+	Replica string
+	// Lease is after what time a process that was not heard of counts as dead; 30
+	// seconds.
+	Lease time.Duration
 	// Retention is how long syncs and their events are kept; 90 days.
 	Retention time.Duration
 	// RequestIDTTL is how long a request_id is remembered; 24 hours.
 	RequestIDTTL time.Duration
-	// MaxBytes is how much may be stored; 1 TiB. What does not fit is refused with
-	// a [*port.StorageError], as on a full disk.
+	// MaxBytes is how much the embedded engine may store; 1 TiB. What does not fit is
+	// refused with a [*port.StorageError], as on a full disk.
 	MaxBytes int64
 	Logger   *slog.Logger
+}
+
+// complete returns the configuration with its defaults.
+func (c Config) complete() (Config, error) {
+	if c.Lease <= 0 {
+		c.Lease = 30 * time.Second
+	}
+	if c.Retention <= 0 {
+		c.Retention = 90 * 24 * time.Hour
+	}
+	if c.RequestIDTTL <= 0 {
+		c.RequestIDTTL = 24 * time.Hour
+	}
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = 1 << 40
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Replica == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return c, fmt.Errorf("finding the name of this machine; name the replica in the configuration instead: %w", err)
+		}
+		c.Replica = host
+	}
+	if c.Cluster != nil {
+		cluster, err := c.Cluster.complete()
+		if err != nil {
+			return c, err
+		}
+		c.Cluster = cluster
+	}
+	return c, nil
 }
 
 // Journal is the durable memory of the service. It implements [port.Syncs] and
@@ -36,10 +79,14 @@ type Config struct {
 type Journal struct {
 	config Config
 	logger *slog.Logger
-	lock   *flock.Flock
-	server *server.Server
-	conn   *nats.Conn
-	store  *store
+	// worker is the name of this process, new with every start.
+	worker string
+	// embedded is the engine in this process, or nil.
+	embedded *embedded
+	conn     *nats.Conn
+	names    names
+	store    *store
+	members  *members
 	// done ends background work.
 	done context.CancelFunc
 	work sync.WaitGroup
@@ -53,11 +100,13 @@ type Journal struct {
 	live map[string]*live
 	// creating are tenants that a Create works on.
 	creating map[string]chan struct{}
-	// sick says why the engine did not store last; nil when it did.
-	sick error
-	// doubtful are records, by tenant, that may have been stored though nobody
-	// answered: their callers were told that they were not.
-	doubtful map[string]string
+	// prompts are the open prompts of this process, by sync.
+	prompts map[string]*understudyv1.SyncEvent
+	// sick says, by stream, why it did not store last.
+	sick map[string]error
+	// changed is closed, and made anew, when a sync was accepted, taken or finished,
+	// or a worker came or went.
+	changed chan struct{}
 }
 
 var (
@@ -65,114 +114,86 @@ var (
 	_ port.Watches = (*Journal)(nil)
 )
 
-const (
-	// startTimeout bounds the start of the embedded server.
-	startTimeout = 30 * time.Second
-	// mendInterval is how often it is looked whether the engine stores;
-	// longestMendInterval after it was mended in vain.
-	mendInterval        = 10 * time.Second
-	longestMendInterval = time.Minute
-	maxMemory           = 64 << 20
-)
-
-// Open starts the journal on its directory, which no other process may use, and
-// reads what it holds.
+// Open starts the journal and reads what it holds: on its directory, which no other
+// process may use, or on a cluster, which others share.
 func Open(ctx context.Context, config Config) (_ *Journal, err error) {
-	if config.Retention <= 0 {
-		config.Retention = 90 * 24 * time.Hour
-	}
-	if config.RequestIDTTL <= 0 {
-		config.RequestIDTTL = 24 * time.Hour
-	}
-	if config.MaxBytes <= 0 {
-		config.MaxBytes = 1 << 40
+	if config, err = config.complete(); err != nil {
+		return nil, err
 	}
 	j := &Journal{
-		config: config, logger: config.Logger, index: newIndex(),
-		live: map[string]*live{}, creating: map[string]chan struct{}{}, doubtful: map[string]string{},
-		closing: make(chan struct{}),
-	}
-	if j.logger == nil {
-		j.logger = slog.New(slog.DiscardHandler)
+		config: config, logger: config.Logger, worker: config.Replica + "/" + strings.ToLower(nuid.Next()),
+		index: newIndex(), live: map[string]*live{}, creating: map[string]chan struct{}{},
+		prompts: map[string]*understudyv1.SyncEvent{}, sick: map[string]error{},
+		closing: make(chan struct{}), changed: make(chan struct{}), names: embeddedNames,
 	}
 	defer func() {
 		if err != nil {
 			j.Close()
 		}
 	}()
-	if err := j.takeDirectory(); err != nil {
+	j.members = newMembers(j, j.worker, config.Lease, !j.clustered())
+	replicas, patience := 1, embeddedPatience
+	if c := config.Cluster; c != nil {
+		j.names, replicas, patience = clusterNames(c.Prefix), c.Replicas, clusterPatience
+		j.conn, err = c.connect(ctx, j.worker, j.logger)
+	} else if j.embedded, err = openEmbedded(config); err == nil {
+		j.conn, err = j.embedded.connect()
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := j.startServer(); err != nil {
+	if j.store, err = openStore(ctx, j.conn, j.names, replicas, config, patience); err != nil {
 		return nil, err
 	}
-	if j.store, err = openStore(ctx, j.conn, config.Retention); err != nil {
-		return nil, err
+	syncs := &follower{
+		journal: j, what: j.names.syncs, stream: j.store.syncs, subject: j.names.record(">"), take: j.followRecord,
 	}
-	if err := j.load(ctx); err != nil {
+	events := &follower{
+		journal: j, what: j.names.events, stream: j.store.events, subject: j.names.event(">"), take: j.followEvent,
+	}
+	if err := j.load(ctx, syncs, events); err != nil {
 		return nil, fmt.Errorf("reading the journal: %w", err)
 	}
 	background, done := context.WithCancel(context.WithoutCancel(ctx))
 	j.done = done
+	j.work.Go(func() { syncs.run(background) })
+	j.work.Go(func() { events.run(background) })
 	j.work.Go(func() { j.expire(background) })
 	j.work.Go(func() { j.mend(background) })
+	if !j.clustered() {
+		return j, nil
+	}
+	if err := j.listen(); err != nil {
+		return nil, err
+	}
+	j.work.Go(func() { j.members.beat(background) })
+	j.work.Go(func() { j.members.watch(background) })
+	j.work.Go(func() { j.repeatPrompts(background) })
 	return j, nil
 }
 
-// takeDirectory makes the directory and locks it: JetStream does not notice a
-// second process on the same store.
-func (j *Journal) takeDirectory() error {
-	if err := os.MkdirAll(j.config.Directory, 0o700); err != nil {
-		return fmt.Errorf("making the journal's directory: %w", err)
-	}
-	lock := flock.New(filepath.Join(j.config.Directory, "lock"))
-	locked, err := lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("locking the journal's directory: %w", err)
-	}
-	if !locked {
-		return fmt.Errorf("the journal in %s is in use by another process: stop it, or use another data_dir", j.config.Directory)
-	}
-	j.lock = lock
-	return nil
-}
+// clustered says whether other processes may share the journal.
+func (j *Journal) clustered() bool { return j.config.Cluster != nil }
 
-func (j *Journal) startServer() error {
-	options := &server.Options{
-		ServerName: "understudy",
-		DontListen: true,
-		NoSigs:     true,
-		JetStream:  true,
-		StoreDir:   j.config.Directory,
-		// Required: without it a power cut loses acknowledged events.
-		SyncAlways:         true,
-		JetStreamMaxMemory: maxMemory,
-		JetStreamMaxStore:  j.config.MaxBytes,
+// listen hears what other processes say without storing it.
+func (j *Journal) listen() error {
+	if _, err := j.conn.Subscribe(j.names.alive(), j.members.receive); err != nil {
+		return fmt.Errorf("listening to the other workers: %w", err)
 	}
-	s, err := server.NewServer(options)
-	if err != nil {
-		return fmt.Errorf("making the journal's engine: %w", err)
+	if _, err := j.conn.Subscribe(j.names.shown(">"), j.receiveShown); err != nil {
+		return fmt.Errorf("listening to what other processes show: %w", err)
 	}
-	s.SetLoggerV2(&engineLogger{j.logger}, false, false, false)
-	j.server = s
-	s.Start()
-	if !s.ReadyForConnections(startTimeout) {
-		return fmt.Errorf("the journal's engine in %s was not ready within %s", j.config.Directory, startTimeout)
-	}
-	if !s.JetStreamEnabled() {
-		return fmt.Errorf("the journal's engine cannot use %s: see the log", j.config.Directory)
-	}
-	j.conn, err = nats.Connect("", nats.InProcessServer(s), nats.MaxReconnects(-1))
-	if err != nil {
-		return fmt.Errorf("connecting to the journal's engine: %w", err)
+	if err := j.conn.FlushTimeout(publishTimeout); err != nil {
+		return fmt.Errorf("listening to the other workers: %w", err)
 	}
 	return nil
 }
 
-// Close ends every watcher, stops the engine and gives the directory free. What
-// was acknowledged is on the disk already.
+// Close ends every watcher, says that this process leaves, stops the embedded engine
+// and gives the directory free. What was acknowledged is on the disk already.
 func (j *Journal) Close() {
 	j.closeOnce.Do(func() { close(j.closing) })
+	j.Leave()
 	if j.done != nil {
 		j.done()
 	}
@@ -180,69 +201,70 @@ func (j *Journal) Close() {
 	if j.conn != nil {
 		j.conn.Close()
 	}
-	if j.server != nil {
-		j.server.Shutdown()
-		j.server.WaitForShutdown()
-	}
-	if j.lock != nil {
-		if err := j.lock.Unlock(); err != nil {
-			j.logger.Warn("unlocking the journal's directory failed", "error", err)
-		}
+	if j.embedded != nil {
+		j.embedded.close()
 	}
 }
 
 // load reads the records, and opens the logs of the syncs that are not finished.
-// One that cannot be read does not keep the others from being used.
-func (j *Journal) load(ctx context.Context) error {
+// One that cannot be read does not keep the others from being used. The followers
+// go on behind what was read.
+func (j *Journal) load(ctx context.Context, syncs, events *follower) error {
+	info, err := j.store.events.Info(ctx)
+	if err != nil {
+		return err
+	}
+	events.position.Store(info.State.LastSeq)
 	var unfinished []*entry
-	for e, err := range j.store.records(ctx) {
+	for record, err := range j.store.records(ctx) {
 		if err != nil {
 			return err
 		}
+		e := record.entry
 		j.index.add(e)
+		j.index.last[e.tenant] = max(j.index.last[e.tenant], record.sequence)
+		syncs.position.Store(record.sequence)
 		if !e.finished {
 			unfinished = append(unfinished, e)
 		}
 	}
 	for _, e := range unfinished {
 		l, err := j.loadLive(ctx, e.name)
-		if storage := (*port.StorageError)(nil); errors.As(err, &storage) || ctx.Err() != nil {
+		if errors.As(err, new(*port.StorageError)) || ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
 		if err != nil {
 			j.logger.Error("a sync that is not finished cannot be read, and is left out", "sync", e.name, "error", err)
 			continue
 		}
-		if l.sync.GetEndTime() != nil {
-			// Killed between `finished` and the mark of the record.
+		if l.over() {
+			// Its worker ended between `finished` and the mark of the record.
 			e.finished = true
 			j.markFinished(ctx, l)
 			continue
 		}
 		j.live[e.name] = l
 		j.index.running[e.tenant] = e.name
+		j.members.hear(l.state().GetWorker()) // it has a lease from now on
 	}
 	return nil
 }
 
 // loadLive reads the record and the events of a sync.
 func (j *Journal) loadLive(ctx context.Context, name string) (*live, error) {
-	record, recordSequence, err := j.store.record(ctx, name)
+	record, err := j.store.record(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	l := newLive(j, name, record)
-	l.recordSequence = recordSequence
-	last, err := j.store.lastSequence(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	l.streamSequence = last
+	l := newLive(j, name, record.sync, record.sequence)
 	for event, err := range j.store.eventsOf(ctx, name) {
 		if err != nil {
 			return nil, err
 		}
-		l.add(event)
+		if event.event.GetSequence() != int64(len(l.events))+1 {
+			return nil, fmt.Errorf("event %d follows event %d", event.event.GetSequence(), len(l.events))
+		}
+		l.addLocked(event)
 	}
 	return l, nil
 }
@@ -263,87 +285,20 @@ func (j *Journal) expire(ctx context.Context) {
 	}
 }
 
-// Healthy returns why the journal cannot store, or nil.
-func (j *Journal) Healthy() error {
-	if !j.server.JetStreamEnabled() {
-		return &port.StorageError{Err: errors.New("the journal's engine has stopped storing")}
-	}
+// signal says that a sync was accepted, taken or finished, or a worker came or went.
+func (j *Journal) signal() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.sick
+	close(j.changed)
+	j.changed = make(chan struct{})
 }
 
-// stored notes whether the engine stored what it was given.
-func (j *Journal) stored(err error) {
-	storage := (*port.StorageError)(nil)
-	if err != nil && !errors.As(err, &storage) {
-		return // it was not the engine's fault
-	}
+// Changed implements [port.Syncs].
+func (j *Journal) Changed() <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.sick = err
+	return j.changed
 }
 
-// mend restarts the engine's storage when it is sick: after a write that failed (a
-// full disk) a stream stores nothing any more until it is opened anew, also when
-// there is room again. What was stored stays; what was not acknowledged is found
-// out by those who wrote it.
-func (j *Journal) mend(ctx context.Context) {
-	for pause := mendInterval; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-		pause = mendInterval
-		if j.Healthy() == nil {
-			continue
-		}
-		j.logger.Warn("the journal's engine does not store, and is restarted")
-		if err := j.restartStorage(ctx); err != nil {
-			j.logger.Error("the journal's engine still does not store", "error", err)
-			pause = longestMendInterval // reading is interrupted too
-		}
-	}
-}
-
-func (j *Journal) restartStorage(ctx context.Context) error {
-	if err := j.server.DisableJetStream(); err != nil {
-		return err
-	}
-	if err := j.server.EnableJetStream(&server.JetStreamConfig{
-		StoreDir: j.config.Directory, SyncAlways: true, MaxMemory: maxMemory, MaxStore: j.config.MaxBytes,
-	}); err != nil {
-		return err
-	}
-	err := j.store.probe(ctx)
-	j.stored(err)
-	return err
-}
-
-// engineLogger brings warnings and errors of the engine into the log.
-type engineLogger struct{ logger *slog.Logger }
-
-func (l *engineLogger) Noticef(string, ...any) {}
-func (l *engineLogger) Debugf(string, ...any)  {}
-func (l *engineLogger) Tracef(string, ...any)  {}
-
-func (l *engineLogger) Warnf(format string, v ...any) {
-	l.logger.Warn("journal engine", "detail", fmt.Sprintf(format, v...))
-}
-
-func (l *engineLogger) Errorf(format string, v ...any) {
-	l.logger.Error("journal engine", "detail", fmt.Sprintf(format, v...))
-}
-
-func (l *engineLogger) Fatalf(format string, v ...any) {
-	l.logger.Error("journal engine", "detail", fmt.Sprintf(format, v...))
-}
-
-// storageError wraps a failure of the engine; what the context says stays.
-func storageError(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	return &port.StorageError{Err: err}
-}
+// Worker implements [port.Syncs].
+func (j *Journal) Worker() string { return j.worker }

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,6 +17,10 @@ import (
 // live is the log of a sync that is not finished: its events in memory, once, for
 // all its watchers. A watcher is a cursor; nothing is kept for it here, so that a
 // slow one costs nothing and delays nobody.
+//
+// Events come in by three ways: those that this process appends, those that the
+// follower brings, and those that were read because one of the two was ahead of it.
+// adopt takes each once and in order, whoever is first.
 type live struct {
 	journal *Journal
 	name    string
@@ -26,19 +29,38 @@ type live struct {
 	recordSequence uint64
 
 	// writing is held while events are stored.
-	writing        sync.Mutex
-	streamSequence uint64
-	// doubtful are events that may have been stored though nobody answered.
-	doubtful []*understudyv1.SyncEvent
+	writing sync.Mutex
 
-	mu     sync.Mutex
-	sync   *understudyv1.Sync
+	mu   sync.Mutex
+	fold *Fold
+	// events are all events, the first with sequence 1.
 	events []*understudyv1.SyncEvent
+	// streamSequence is the stream's sequence of the last of them.
+	streamSequence uint64
+	// pending is the append that was begun last.
+	pending *pending
 	// latest has the last ephemeral event of each kind, with its number.
 	latest  map[kind]ephemeral
 	counter uint64
 	// changed is closed, and made anew, when there is something new.
 	changed chan struct{}
+}
+
+// stored is an event as it lies in the stream.
+type stored struct {
+	event    *understudyv1.SyncEvent
+	sequence uint64
+	// id names the append that stored it.
+	id string
+}
+
+// pending is an append that was begun. When nobody answered it, its events may be
+// stored, or may be later.
+type pending struct {
+	id     string
+	handle *handle
+	// settled says that it is known to be stored, or never will be.
+	settled, stored bool
 }
 
 // kind tells ephemeral events apart: a later one replaces an earlier one.
@@ -53,139 +75,160 @@ const (
 type ephemeral struct {
 	number uint64
 	event  *understudyv1.SyncEvent
+	// until is when it is over; zero: when the event says so.
+	until time.Time
 }
 
-var _ port.Log = (*live)(nil)
+// open says whether an event still tells something.
+func (e ephemeral) open() bool {
+	return (e.until.IsZero() || time.Now().Before(e.until)) && open(e.event)
+}
 
-func newLive(j *Journal, name string, record *understudyv1.Sync) *live {
+func newLive(j *Journal, name string, record *understudyv1.Sync, recordSequence uint64) *live {
 	return &live{
-		journal: j, name: name, record: proto.CloneOf(record), sync: proto.CloneOf(record),
+		journal: j, name: name, record: proto.CloneOf(record), recordSequence: recordSequence, fold: NewFold(record),
 		latest: map[kind]ephemeral{}, changed: make(chan struct{}),
 	}
 }
 
-// Append implements [port.Log].
-func (l *live) Append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	if len(events) == 0 {
-		return nil
-	}
-	if len(events) > maxBatch {
-		return fmt.Errorf("%d events cannot be stored together: at most %d can", len(events), maxBatch)
-	}
-	if err := l.resolve(ctx); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	sequence, over := l.sync.GetLastSequence(), l.sync.GetEndTime() != nil
-	l.mu.Unlock()
-	if over {
-		return &port.FencedError{Sync: l.name}
-	}
-	stored := make([]*understudyv1.SyncEvent, len(events))
-	for i, event := range events {
-		event.Sequence = sequence + int64(i) + 1
-		if event.GetEventTime() == nil {
-			event.EventTime = timestamppb.Now()
-		}
-		stored[i] = proto.CloneOf(event)
-	}
-	last, err := l.put(ctx, stored)
-	l.journal.stored(err)
-	if fenced := (*port.FencedError)(nil); err != nil && !errors.As(err, &fenced) {
-		l.doubtful = stored
-	}
-	if err != nil {
-		return err
-	}
-	l.adopt(ctx, stored, last)
-	return nil
-}
-
-// adopt takes stored events in, and shows them to the watchers. When `finished` is
-// one of them the tenant is free before anybody can see it.
-func (l *live) adopt(ctx context.Context, events []*understudyv1.SyncEvent, streamSequence uint64) {
-	l.streamSequence, l.doubtful = streamSequence, nil
-	finished := slices.ContainsFunc(events, func(e *understudyv1.SyncEvent) bool { return e.GetFinished() != nil })
-	if finished {
+// adopt takes stored events in, and shows them to the watchers. Those that are here
+// already are passed over. It returns false, and takes nothing more in, where one is
+// missing. When `finished` is one of them the tenant is free before anybody can see
+// it.
+func (l *live) adopt(events ...stored) bool {
+	if slices.ContainsFunc(events, func(s stored) bool { return s.event.GetFinished() != nil }) {
 		l.journal.release(l)
 	}
+	taken := slices.ContainsFunc(events, func(s stored) bool { return beginsAttempt(s.event) || s.event.GetFinished() != nil })
 	l.mu.Lock()
-	for _, event := range events {
-		l.addLocked(event)
+	dense, grown := true, false
+	for _, s := range events {
+		if s.sequence <= l.streamSequence {
+			continue
+		}
+		if dense = s.event.GetSequence() == int64(len(l.events))+1; !dense {
+			break
+		}
+		grown = true
+		l.addLocked(s)
 	}
-	l.wake()
+	if grown {
+		l.wake()
+	}
+	worker := l.fold.Sync().GetWorker()
 	l.mu.Unlock()
-	if finished {
-		l.journal.markFinished(context.WithoutCancel(ctx), l)
+	if taken && grown {
+		l.journal.members.hear(worker) // who takes a sync is alive
+		l.journal.signal()
+	}
+	return dense
+}
+
+func (l *live) addLocked(s stored) {
+	l.streamSequence = s.sequence
+	l.events = append(l.events, s.event)
+	l.fold.Add(s.event)
+	if p := l.pending; p != nil && p.id != "" && p.id == s.id {
+		p.settled, p.stored = true, true
+		if p.handle.seen == s.event.GetSequence()-1 {
+			p.handle.seen++
+		}
+	}
+	if beginsAttempt(s.event) {
+		delete(l.latest, kindPrompt) // nobody waits for its answer any more
 	}
 }
 
-// resolve finds out what became of events that nobody answered.
+// beginsAttempt says whether a worker takes a sync with an event.
+func beginsAttempt(event *understudyv1.SyncEvent) bool {
+	return event.GetStarted() != nil || event.GetStateChanged().GetWorker() != ""
+}
+
+// catchUp reads what is stored behind what is known.
+func (l *live) catchUp(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		after := l.streamSequence
+		l.mu.Unlock()
+		next, err := l.journal.store.nextEvent(ctx, l.name, after)
+		if err != nil || next == nil {
+			return err
+		}
+		if !l.adopt(*next) {
+			return fmt.Errorf("the log of %s has a gap before its event %d", l.name, next.event.GetSequence())
+		}
+	}
+}
+
+// resolve finds out what became of an append that nobody answered. The caller holds
+// writing.
 func (l *live) resolve(ctx context.Context) error {
-	if l.doubtful == nil {
+	l.mu.Lock()
+	doubtful := l.pending != nil && !l.pending.settled
+	l.mu.Unlock()
+	if !doubtful {
 		return nil
 	}
-	found, stream, err := l.journal.store.lastEvent(ctx, l.name)
-	switch {
-	case err != nil:
+	if err := l.catchUp(ctx); err != nil {
 		return err
-	case stream == l.streamSequence:
-		l.doubtful = nil
-	case proto.Equal(found, l.doubtful[len(l.doubtful)-1]):
-		l.adopt(ctx, l.doubtful, stream)
-	default:
-		return &port.FencedError{Sync: l.name}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// When it is stored only later the handles of now do not know it, and are
+	// refused.
+	l.pending.settled = true
 	return nil
 }
 
-// put stores events. Where an answer did not come it looks whether they are there:
-// an event is stored once, whatever the connection does.
-func (l *live) put(ctx context.Context, events []*understudyv1.SyncEvent) (uint64, error) {
-	var failure error
-	for range publishAttempts {
+// put stores events behind the one with a stream sequence. Where an answer did not
+// come it looks whether they are there: an event is stored once, whatever the
+// connection does. It returns errFenced when others were stored before them; they
+// are known then. The caller holds writing.
+func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*understudyv1.SyncEvent) error {
+	l.mu.Lock()
+	l.pending = p
+	l.mu.Unlock()
+	s := l.journal.store
+	begin, pause := time.Now(), shortestPause
+	for {
 		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
-		last, err := l.journal.store.append(attempt, l.name, l.streamSequence, events)
+		last, err := s.append(attempt, l.name, p.id, expected, events)
 		cancel()
 		if err == nil {
-			return last, nil
-		}
-		failure = err
-		found, stream, lookErr := l.journal.store.lastEvent(ctx, l.name)
-		switch {
-		case ctx.Err() != nil:
-			return 0, context.Cause(ctx)
-		case lookErr != nil:
-		case stream == l.streamSequence: // not stored
-			if errors.Is(err, errFenced) {
-				return 0, &port.FencedError{Sync: l.name}
+			all := make([]stored, len(events))
+			for i, event := range events {
+				all[i] = stored{event, last - uint64(len(events)-1-i), p.id}
 			}
-		case proto.Equal(found, events[len(events)-1]):
-			return stream, nil
-		default:
-			return 0, &port.FencedError{Sync: l.name}
+			l.adopt(all...)
+			l.journal.stored(l.journal.names.events, nil)
+			return nil
+		}
+		failure := err
+		lookErr := l.catchUp(ctx)
+		l.mu.Lock()
+		found, others := p.stored, l.streamSequence != expected
+		p.settled = found || (lookErr == nil && others)
+		l.mu.Unlock()
+		switch {
+		case found:
+			l.journal.stored(l.journal.names.events, nil)
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case lookErr == nil && others:
+			return errFenced
+		case time.Since(begin) > s.patience:
+			err := &port.StorageError{Err: failure}
+			l.journal.stored(l.journal.names.events, err)
+			return err
 		}
 		select {
-		case <-time.After(publishTimeout / 10):
+		case <-time.After(pause):
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
+		pause = min(2*pause, longestPause)
 	}
-	return 0, &port.StorageError{Err: failure}
-}
-
-// add puts a stored event into memory.
-func (l *live) add(event *understudyv1.SyncEvent) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.addLocked(event)
-}
-
-func (l *live) addLocked(event *understudyv1.SyncEvent) {
-	l.events = append(l.events, event)
-	l.sync = Apply(l.sync, event)
 }
 
 // wake tells the watchers that there is something new. The caller holds mu.
@@ -194,8 +237,9 @@ func (l *live) wake() {
 	l.changed = make(chan struct{})
 }
 
-// Publish implements [port.Log].
-func (l *live) Publish(event *understudyv1.SyncEvent) {
+// publish gives an ephemeral event to those who watch through this process. A prompt
+// is open until a time, if there is one, and until it expires.
+func (l *live) publish(event *understudyv1.SyncEvent, until time.Time) {
 	event = proto.CloneOf(event)
 	if event.GetEventTime() == nil {
 		event.EventTime = timestamppb.Now()
@@ -204,7 +248,7 @@ func (l *live) Publish(event *understudyv1.SyncEvent) {
 	switch e := event.GetEvent().(type) {
 	case *understudyv1.SyncEvent_AuthenticationPrompt:
 		k = kindPrompt
-		if p := e.AuthenticationPrompt; p.GetUserCode() == "" && p.GetAuthorizationUri() == "" {
+		if withdrawn(e.AuthenticationPrompt) {
 			l.mu.Lock()
 			delete(l.latest, kindPrompt) // it was answered
 			l.mu.Unlock()
@@ -215,23 +259,33 @@ func (l *live) Publish(event *understudyv1.SyncEvent) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if known, ok := l.latest[k]; ok && k == kindPrompt && proto.Equal(known.event.GetAuthenticationPrompt(), event.GetAuthenticationPrompt()) {
+		known.until = until // who has seen it does not see it again
+		l.latest[k] = known
+		return
+	}
 	l.counter++
-	l.latest[k] = ephemeral{l.counter, event}
+	l.latest[k] = ephemeral{l.counter, event, until}
 	l.wake()
 }
 
-// Sync implements [port.Log].
-func (l *live) Sync() *understudyv1.Sync {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return proto.CloneOf(l.sync)
+// withdrawn says whether a prompt takes an earlier one back.
+func withdrawn(prompt *understudyv1.AuthenticationPrompt) bool {
+	return prompt.GetUserCode() == "" && prompt.GetAuthorizationUri() == ""
 }
 
-// Changed implements [port.Log].
-func (l *live) Changed() <-chan struct{} {
+// state returns the sync as it is. The caller owns it.
+func (l *live) state() *understudyv1.Sync {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.changed
+	return proto.CloneOf(l.fold.Sync())
+}
+
+// over says whether the sync is finished.
+func (l *live) over() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fold.Over()
 }
 
 // after returns the events after a sequence. They are shared.

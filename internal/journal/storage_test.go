@@ -125,7 +125,7 @@ func TestUnansweredEvents(t *testing.T) {
 			sync := create(t, j, "tenants/contoso")
 			log := porttest.Open(t, j, sync.GetName())
 			porttest.Append(t, log, started())
-			if err := j.LoseAnswer(t.Context(), sync.GetName(), batch...); err != nil {
+			if err := j.LoseAnswer(t.Context(), sync.GetName(), log, batch...); err != nil {
 				t.Fatal(err)
 			}
 			porttest.Finish(t, log)
@@ -182,4 +182,74 @@ func FuzzApply(f *testing.F) {
 		}
 		journal.Apply(nil, event)
 	})
+}
+
+// TestOpenFindsOut: an append that nobody answered is known to whoever opens the log
+// afterwards, and known as well to nobody who opened it before.
+func TestOpenFindsOut(t *testing.T) {
+	snapshot := &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_SnapshotCommitted{
+		SnapshotCommitted: &understudyv1.SnapshotCommitted{Snapshot: &understudyv1.Snapshot{Commit: "c"}},
+	}}
+	j := open(t, t.TempDir())
+	name := create(t, j, "tenants/contoso").GetName()
+	log, other := porttest.Open(t, j, name), porttest.Open(t, j, name)
+	if err := j.LoseAnswer(t.Context(), name, log, snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if got := porttest.Open(t, j, name).Sync().GetSnapshot().GetCommit(); got != "c" {
+		t.Errorf("the log was opened without its last event: the snapshot is %q", got)
+	}
+	if err := other.Append(t.Context(), result(1)); !errors.As(err, new(*port.FencedError)) {
+		t.Errorf("another writer appends behind what it does not know: %v", err)
+	}
+	// The end, too.
+	final := &understudyv1.SyncEvent{
+		EventTime: log.Sync().GetCreateTime(), Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{Sync: log.Sync()}},
+	}
+	log = porttest.Open(t, j, name)
+	if err := j.LoseAnswer(t.Context(), name, log, final); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Open(t.Context(), name); !errors.As(err, new(*port.FencedError)) {
+		t.Errorf("Open = %v", err)
+	}
+	create(t, j, "tenants/contoso")
+}
+
+// TestAnotherWriterInTheStream: what this process has not heard of yet is found when
+// it appends.
+func TestAnotherWriterInTheStream(t *testing.T) {
+	cancelling := porttest.State(understudyv1.SyncState_SYNC_STATE_CANCELLING, "")
+	for name, test := range map[string]struct {
+		foreign, mine *understudyv1.SyncEvent
+		fenced        bool
+	}{
+		"a takeover":                             {porttest.State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"), result(1), true},
+		"a cancellation":                         {cancelling, result(1), false},
+		"a result, before a result":              {result(2), result(1), true},
+		"a result, before a cancellation":        {result(2), cancelling, false},
+		"a takeover, before a cancellation":      {porttest.State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"), cancelling, false},
+		"a takeover, before another one of them": {porttest.State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"), porttest.State(understudyv1.SyncState_SYNC_STATE_RUNNING, "c"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := open(t, t.TempDir())
+			sync := create(t, j, "tenants/contoso").GetName()
+			log := porttest.Open(t, j, sync)
+			porttest.Append(t, log, porttest.Take("a"))
+			if err := j.LoseAnswer(t.Context(), sync, nil, proto.CloneOf(test.foreign)); err != nil {
+				t.Fatal(err)
+			}
+			err := log.Append(t.Context(), proto.CloneOf(test.mine))
+			if fenced := errors.As(err, new(*port.FencedError)); fenced != test.fenced || (err != nil && !fenced) {
+				t.Errorf("Append = %v", err)
+			}
+			want := 3
+			if test.fenced {
+				want = 2
+			}
+			if got := len(dense(t, j, sync)); got != want {
+				t.Errorf("%d events, want %d", got, want)
+			}
+		})
+	}
 }

@@ -19,196 +19,290 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// The streams, their subjects and the headers of a record.
+// The headers of a record and of an event.
 const (
-	syncsStream    = "SYNCS"
-	eventsStream   = "EVENTS"
-	recordSubject  = "understudy.syncs."
-	eventSubject   = "understudy.events."
 	headerFinished = "Understudy-Finished"
 	headerRequest  = "Understudy-Request-Id"
 	headerDigest   = "Understudy-Request-Digest"
+	// headerAppend names the append that stored an event: its writer knows by it
+	// whether an event is its own.
+	headerAppend = "Understudy-Append"
 	// probe is no key of a sync.
 	probe = "probe"
 
-	// publishTimeout bounds one attempt to store; publishAttempts how often it is
-	// tried: with a cluster, a new leader takes up to 8 s.
-	publishTimeout  = 5 * time.Second
-	publishAttempts = 4
+	// publishTimeout bounds one attempt to store.
+	publishTimeout = 5 * time.Second
+	// Between two attempts there is a pause.
+	shortestPause = 50 * time.Millisecond
+	longestPause  = 500 * time.Millisecond
 	// maxBatch is how many events can be stored together: a limit of the engine.
 	maxBatch = 1000
 )
 
 // store speaks JetStream.
 type store struct {
-	conn   *nats.Conn
-	js     jetstream.JetStream
-	syncs  jetstream.Stream
-	events jetstream.Stream
+	conn                *nats.Conn
+	js                  jetstream.JetStream
+	names               names
+	syncs, events, keys jetstream.Stream
+	// patience is how long it is tried to store something.
+	patience time.Duration
 }
 
-func openStore(ctx context.Context, conn *nats.Conn, retention time.Duration) (*store, error) {
+// embeddedPatience is how long the embedded engine is waited for.
+const embeddedPatience = 2 * time.Second
+
+// openStore opens the streams. They do not allow direct reading: it would be
+// answered by any node, also one that lags behind; the leader does not.
+func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, config Config, patience time.Duration) (*store, error) {
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal: %w", err)
 	}
-	s := &store{conn: conn, js: js}
-	s.syncs, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: syncsStream, Subjects: []string{recordSubject + ">"}, Storage: jetstream.FileStorage,
-		MaxMsgsPerSubject: 1, MaxAge: retention, AllowDirect: true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("opening the stream of syncs: %w", err)
+	if c := config.Cluster; c != nil {
+		if err := c.check(ctx, conn, js, config.Logger); err != nil {
+			return nil, err
+		}
 	}
-	s.events, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: eventsStream, Subjects: []string{eventSubject + ">"}, Storage: jetstream.FileStorage,
-		MaxAge: retention, AllowDirect: true, AllowAtomicPublish: true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("opening the stream of events: %w", err)
+	s := &store{conn: conn, js: js, names: n, patience: patience}
+	for _, stream := range []struct {
+		what   string
+		opened *jetstream.Stream
+		config jetstream.StreamConfig
+	}{
+		{"the stream of syncs", &s.syncs, jetstream.StreamConfig{
+			Name: n.syncs, Subjects: []string{n.record(">")}, MaxMsgsPerSubject: 1, MaxAge: config.Retention,
+		}},
+		{"the stream of events", &s.events, jetstream.StreamConfig{
+			Name: n.events, Subjects: []string{n.event(">")}, MaxAge: config.Retention, AllowAtomicPublish: true,
+		}},
+		{"the stream of keys", &s.keys, jetstream.StreamConfig{
+			Name: n.keys, Subjects: []string{n.value(">")}, MaxMsgsPerSubject: 1,
+		}},
+	} {
+		stream.config.Storage, stream.config.Replicas = jetstream.FileStorage, replicas
+		err := patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
+			opened, err := js.CreateOrUpdateStream(ctx, stream.config)
+			*stream.opened = opened
+			return err
+		})
+		if err != nil {
+			return nil, streamError(stream.what, replicas, err)
+		}
 	}
 	return s, nil
 }
 
-// key is the part of a subject that names a sync: `{tenant}.{id}`.
-func key(name string) string {
-	tenant, id, _ := strings.Cut(strings.TrimPrefix(name, "tenants/"), "/syncs/")
-	return tenant + "." + id
+// patiently tries something until it is answered, for as long as is useful: a
+// cluster that loses a node is without a leader for some seconds.
+func patiently(ctx context.Context, patience time.Duration, try func(context.Context) error) error {
+	begin, pause := time.Now(), shortestPause
+	for {
+		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := try(attempt)
+		cancel()
+		switch {
+		case err == nil || answered(err):
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case time.Since(begin) > patience:
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, longestPause)
+	}
 }
 
-// nameOf is the reverse of key.
-func nameOf(key string) string {
-	tenant, id, _ := strings.Cut(key, ".")
-	return "tenants/" + tenant + "/syncs/" + id
+// answered says whether an error is a decision of the engine, which asking again
+// does not change; a server that is not ready is none.
+func answered(err error) bool {
+	api := (*jetstream.APIError)(nil)
+	return errors.Is(err, errFenced) || errors.Is(err, jetstream.ErrMsgNotFound) || (errors.As(err, &api) && api.Code < 500)
 }
 
-// putRecord stores the record of a sync in place of one with a sequence; 0: there
-// is none. It returns its sequence.
-func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync, finished bool, expected uint64) (uint64, error) {
+// fence is what has to be last in a stream for something to be stored.
+type fence struct {
+	subject  string
+	sequence uint64
+}
+
+// putRecord stores the record of a sync in place of the one before, once, and
+// returns its sequence. It returns errFenced when something else than the fence says
+// was last.
+func (s *store) putRecord(ctx context.Context, e *entry, sync *understudyv1.Sync, finished bool, last fence) (uint64, error) {
 	data, err := proto.Marshal(sync)
 	if err != nil {
 		return 0, fmt.Errorf("encoding a sync: %w", err)
 	}
-	message := nats.NewMsg(recordSubject + key(e.name))
+	message := nats.NewMsg(s.names.record(key(e.name)))
 	message.Data = data
 	message.Header.Set(headerFinished, strconv.FormatBool(finished))
 	if e.requestID != "" {
 		message.Header.Set(headerRequest, e.requestID)
 		message.Header.Set(headerDigest, e.digest)
 	}
-	ack, err := s.js.PublishMsg(ctx, message, jetstream.WithExpectLastSequencePerSubject(expected), jetstream.WithMsgID(nuid.Next()))
+	message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last.sequence, 10))
+	message.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, last.subject)
+	reply, err := s.conn.RequestMsgWithContext(ctx, message)
 	if err != nil {
-		return 0, storageError(ctx, fmt.Errorf("storing a sync: %w", err))
+		return 0, err
 	}
-	return ack.Sequence, nil
+	return acknowledged(reply.Data)
 }
 
-// probe stores a message of a page in both streams and removes it again: whether
-// the engine can store at all.
-func (s *store) probe(ctx context.Context) error {
-	page := make([]byte, 4096)
-	for _, stream := range []struct {
-		jetstream.Stream
-		subject string
-	}{{s.syncs, recordSubject + probe}, {s.events, eventSubject + probe}} {
-		if _, err := s.js.Publish(ctx, stream.subject, page); err != nil {
-			return storageError(ctx, fmt.Errorf("storing a probe: %w", err))
-		}
-		if err := stream.Purge(ctx, jetstream.WithPurgeSubject(stream.subject)); err != nil {
-			return storageError(ctx, fmt.Errorf("removing a probe: %w", err))
-		}
+// probe stores a message of a page in a stream and removes it again: whether it can
+// store at all.
+func (s *store) probe(ctx context.Context, stream jetstream.Stream, subject string) error {
+	if _, err := s.js.Publish(ctx, subject, make([]byte, 4096)); err != nil {
+		return storageError(ctx, fmt.Errorf("storing a probe: %w", err))
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		return storageError(ctx, fmt.Errorf("removing a probe: %w", err))
 	}
 	return nil
 }
 
-// removeRecord makes sure that a sync has no record.
-func (s *store) removeRecord(ctx context.Context, name string) error {
-	err := s.syncs.Purge(ctx, jetstream.WithPurgeSubject(recordSubject+key(name)))
-	return storageError(ctx, err)
+// kept is a record as it lies in the stream.
+type kept struct {
+	entry *entry
+	// sync is nil when only the headers were read.
+	sync     *understudyv1.Sync
+	sequence uint64
 }
 
-// record returns the record of a sync and its sequence.
-func (s *store) record(ctx context.Context, name string) (*understudyv1.Sync, uint64, error) {
-	message, err := s.syncs.GetLastMsgForSubject(ctx, recordSubject+key(name))
+// record returns the record of a sync, or a [*port.NotFoundError].
+func (s *store) record(ctx context.Context, name string) (*kept, error) {
+	record, err := s.getRecord(ctx, 0, s.names.record(key(name)))
+	if err == nil && record == nil {
+		err = &port.NotFoundError{Resource: name}
+	}
+	return record, err
+}
+
+// lastRecord returns the record of a tenant that was stored last, or nil.
+func (s *store) lastRecord(ctx context.Context, tenant string) (*kept, error) {
+	return s.getRecord(ctx, 0, s.names.record(tenantKey(tenant)))
+}
+
+// nextRecord returns the first record of a tenant behind a sequence, or nil.
+func (s *store) nextRecord(ctx context.Context, tenant string, after uint64) (*kept, error) {
+	return s.getRecord(ctx, after+1, s.names.record(tenantKey(tenant)))
+}
+
+// getRecord reads a record from the stream's leader: the first from a sequence on, or
+// the last when it is 0; nil when there is none.
+func (s *store) getRecord(ctx context.Context, from uint64, subject string) (*kept, error) {
+	message, err := s.get(ctx, s.syncs, from, subject)
+	if err != nil || message == nil {
+		return nil, err
+	}
+	return s.decodeRecord(message.Subject, message.Header, message.Data, message.Sequence)
+}
+
+// decodeRecord reads a record; of its headers only when there is no data.
+func (s *store) decodeRecord(subject string, header nats.Header, data []byte, sequence uint64) (*kept, error) {
+	name := nameOf(strings.TrimPrefix(subject, s.names.record("")))
+	record := &kept{sequence: sequence, entry: &entry{
+		name:      name,
+		tenant:    tenantOf(name),
+		finished:  header.Get(headerFinished) == "true",
+		requestID: header.Get(headerRequest),
+		digest:    header.Get(headerDigest),
+	}}
+	if data == nil {
+		return record, nil
+	}
+	record.sync = &understudyv1.Sync{}
+	if err := proto.Unmarshal(data, record.sync); err != nil {
+		return nil, fmt.Errorf("decoding the record of %s: %w", name, err)
+	}
+	return record, nil
+}
+
+// get reads a message from a stream's leader: the first of a subject from a sequence
+// on, or its last when that is 0; nil when there is none.
+func (s *store) get(ctx context.Context, stream jetstream.Stream, from uint64, subject string) (*jetstream.RawStreamMsg, error) {
+	var message *jetstream.RawStreamMsg
+	err := patiently(ctx, s.patience, func(ctx context.Context) (err error) {
+		if from == 0 {
+			message, err = stream.GetLastMsgForSubject(ctx, subject)
+		} else {
+			message, err = stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(subject))
+		}
+		return err
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, 0, &port.NotFoundError{Resource: name}
+		return nil, nil
 	}
-	if err != nil {
-		return nil, 0, storageError(ctx, err)
-	}
-	sync := &understudyv1.Sync{}
-	if err := proto.Unmarshal(message.Data, sync); err != nil {
-		return nil, 0, fmt.Errorf("decoding the record of %s: %w", name, err)
-	}
-	return sync, message.Sequence, nil
+	return message, storageError(ctx, err)
 }
 
 // records yields what the headers say of every sync, oldest first.
-func (s *store) records(ctx context.Context) iter.Seq2[*entry, error] {
-	return func(yield func(*entry, error) bool) {
-		for message, err := range s.scan(ctx, s.syncs, recordSubject+">", true) {
+func (s *store) records(ctx context.Context) iter.Seq2[*kept, error] {
+	return func(yield func(*kept, error) bool) {
+		for message, err := range s.scan(ctx, s.syncs, s.names.record(">"), true) {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			key := strings.TrimPrefix(message.Subject(), recordSubject)
-			if key == probe {
+			if message.Subject() == s.names.record(probe) {
 				continue // left by a process that was killed while it probed
 			}
-			name := nameOf(key)
-			e := &entry{
-				name:      name,
-				tenant:    tenantOf(name),
-				finished:  message.Headers().Get(headerFinished) == "true",
-				requestID: message.Headers().Get(headerRequest),
-				digest:    message.Headers().Get(headerDigest),
-			}
-			if !yield(e, nil) {
+			record, err := s.recordOf(message, nil)
+			if !yield(record, err) || err != nil {
 				return
 			}
 		}
 	}
 }
 
-// lastSequence returns the stream's sequence of the last event of a sync, or 0.
-func (s *store) lastSequence(ctx context.Context, name string) (uint64, error) {
-	message, err := s.events.GetLastMsgForSubject(ctx, eventSubject+key(name))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
-	}
+// recordOf reads a record that a consumer brought.
+func (s *store) recordOf(message jetstream.Msg, data []byte) (*kept, error) {
+	meta, err := message.Metadata()
 	if err != nil {
-		return 0, storageError(ctx, err)
+		return nil, fmt.Errorf("reading where a record lies: %w", err)
 	}
-	return message.Sequence, nil
+	return s.decodeRecord(message.Subject(), message.Headers(), data, meta.Sequence.Stream)
 }
 
 // lastEvent returns the last event of a sync, or nil.
-func (s *store) lastEvent(ctx context.Context, name string) (*understudyv1.SyncEvent, uint64, error) {
-	message, err := s.events.GetLastMsgForSubject(ctx, eventSubject+key(name))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, 0, nil
+func (s *store) lastEvent(ctx context.Context, name string) (*understudyv1.SyncEvent, error) {
+	message, err := s.get(ctx, s.events, 0, s.names.event(key(name)))
+	if err != nil || message == nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, 0, storageError(ctx, err)
-	}
-	event, err := decodeEvent(message.Data)
-	return event, message.Sequence, err
+	return decodeEvent(message.Data)
 }
 
-// events yields the events of a sync, in order.
-func (s *store) eventsOf(ctx context.Context, name string) iter.Seq2[*understudyv1.SyncEvent, error] {
-	return func(yield func(*understudyv1.SyncEvent, error) bool) {
-		for message, err := range s.scan(ctx, s.events, eventSubject+key(name), false) {
+// eventsOf yields the events of a sync that are stored now, in order.
+func (s *store) eventsOf(ctx context.Context, name string) iter.Seq2[stored, error] {
+	return func(yield func(stored, error) bool) {
+		for message, err := range s.scan(ctx, s.events, s.names.event(key(name)), false) {
 			if err != nil {
-				yield(nil, err)
+				yield(stored{}, err)
 				return
 			}
-			event, err := decodeEvent(message.Data())
+			event, err := storedEvent(message)
 			if !yield(event, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// storedEvent reads an event that a consumer brought.
+func storedEvent(message jetstream.Msg) (stored, error) {
+	meta, err := message.Metadata()
+	if err != nil {
+		return stored{}, fmt.Errorf("reading where an event lies: %w", err)
+	}
+	event, err := decodeEvent(message.Data())
+	return stored{event, meta.Sequence.Stream, message.Headers().Get(headerAppend)}, err
 }
 
 // scan yields the messages that a subject has now, in order.
@@ -228,6 +322,7 @@ func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject strin
 			yield(nil, storageError(ctx, err))
 			return
 		}
+		read := uint64(0)
 		for left > 0 {
 			batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(publishTimeout))
 			if err != nil {
@@ -237,11 +332,18 @@ func (s *store) scan(ctx context.Context, stream jetstream.Stream, subject strin
 			got := uint64(0)
 			for message := range batch.Messages() {
 				got++
+				read++
 				if !yield(message, nil) {
 					return
 				}
-				if meta, err := message.Metadata(); err == nil && meta.NumPending == 0 {
-					return // what was counted besides has expired meanwhile
+				meta, err := message.Metadata()
+				if err != nil || meta.NumPending > 0 || got == left {
+					continue
+				}
+				// Either what was counted besides has expired meanwhile, or the node that
+				// answers lags behind.
+				if now, err := s.count(ctx, stream, subject); err == nil && now <= read {
+					return
 				}
 			}
 			if err := errors.Join(batch.Error(), ctx.Err()); err != nil || got == 0 {
@@ -269,10 +371,23 @@ func (s *store) count(ctx context.Context, stream jetstream.Stream, subject stri
 	return total, nil
 }
 
+// nextEvent returns the first event of a sync behind a stream sequence, or nil.
+func (s *store) nextEvent(ctx context.Context, name string, after uint64) (*stored, error) {
+	message, err := s.get(ctx, s.events, after+1, s.names.event(key(name)))
+	if err != nil || message == nil {
+		return nil, err
+	}
+	event, err := decodeEvent(message.Data)
+	if err != nil {
+		return nil, err
+	}
+	return &stored{event, message.Sequence, message.Header.Get(headerAppend)}, nil
+}
+
 // append stores events after the one with a stream sequence, all or none, and
-// returns the stream sequence of the last.
-func (s *store) append(ctx context.Context, name string, expected uint64, events []*understudyv1.SyncEvent) (uint64, error) {
-	subject := eventSubject + key(name)
+// returns the stream sequence of the last. The id names the append.
+func (s *store) append(ctx context.Context, name, id string, expected uint64, events []*understudyv1.SyncEvent) (uint64, error) {
+	subject := s.names.event(key(name))
 	batch := nuid.Next()
 	for i, event := range events {
 		data, err := proto.Marshal(event)
@@ -281,6 +396,7 @@ func (s *store) append(ctx context.Context, name string, expected uint64, events
 		}
 		message := nats.NewMsg(subject)
 		message.Data = data
+		message.Header.Set(headerAppend, id)
 		if i == 0 {
 			message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expected, 10))
 		}

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"time"
@@ -16,78 +17,113 @@ import (
 )
 
 // Create implements [port.Syncs]. One message is the whole acceptance: there is no
-// moment at which a sync is half accepted or a tenant locked by nothing.
+// moment at which a sync is half accepted or a tenant locked by nothing. It is stored
+// only where the last record of the tenant is the one that was looked at: so of two
+// processes one is refused, and looks again.
 func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
 	release, err := j.claim(ctx, request.Tenant)
 	if err != nil {
 		return nil, false, err
 	}
 	defer release()
-
-	j.mu.Lock()
-	var repeated *entry
-	if request.RequestID != "" {
-		repeated = j.index.requests[requestKey(request.Tenant, request.RequestID)]
-	}
-	running := j.index.running[request.Tenant]
-	j.mu.Unlock()
-	if repeated != nil && time.Since(repeated.created()) < j.config.RequestIDTTL {
-		if repeated.digest != request.Digest {
-			return nil, false, &port.RequestIDReusedError{RequestID: request.RequestID}
-		}
-		sync, err := j.Get(ctx, repeated.name)
-		return sync, false, err
-	}
-	if running != "" {
-		return nil, false, &port.SyncRunningError{Sync: running}
-	}
-
 	sync := proto.CloneOf(request.Sync)
 	sync.Name = request.Tenant + "/syncs/" + strings.ToLower(ulid.Make().String())
 	sync.State = understudyv1.SyncState_SYNC_STATE_PENDING
 	sync.CreateTime = timestamppb.Now()
 	sync.LastSequence = 0
 	e := &entry{name: sync.GetName(), tenant: request.Tenant, requestID: request.RequestID, digest: request.Digest}
-	sequence, err := j.accept(ctx, e, sync)
-	if err != nil {
-		return nil, false, err
+	var accepted *understudyv1.Sync
+	created := false
+	try := func(ctx context.Context) error {
+		last, err := j.catchUpTenant(ctx, request.Tenant)
+		if err != nil {
+			return err
+		}
+		if accepted, err = j.earlier(ctx, request, e.name); err != nil || accepted != nil {
+			return err
+		}
+		sequence, err := j.store.putRecord(ctx, e, sync, false, fence{j.names.record(tenantKey(e.tenant)), last})
+		if err == nil {
+			j.adoptRecord(&kept{entry: e, sync: sync, sequence: sequence})
+			accepted, created = proto.CloneOf(sync), true
+		}
+		return err
 	}
-	l := newLive(j, e.name, sync)
-	l.recordSequence = sequence
-	j.mu.Lock()
-	j.index.add(e)
-	j.index.running[e.tenant] = e.name
-	j.live[e.name] = l
-	j.mu.Unlock()
-	return proto.CloneOf(sync), true, nil
+	err = j.trying(ctx, try)
+	if accepted.GetName() == e.name {
+		created = true // it was stored though nobody answered
+	}
+	return accepted, created, err
 }
 
-// accept stores the record of a new sync. Where an answer did not come it looks
-// whether the record is there. One of which that cannot be told is removed before
-// the tenant gets another, so that a tenant never has two that are not finished.
-func (j *Journal) accept(ctx context.Context, e *entry, sync *understudyv1.Sync) (uint64, error) {
+// trying tries to store a record until it is clear whether it is: where others were
+// first, or nobody answered, it looks again.
+func (j *Journal) trying(ctx context.Context, try func(context.Context) error) error {
+	begin, pause := time.Now(), shortestPause/10
+	for {
+		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := try(attempt)
+		cancel()
+		if err == nil {
+			j.stored(j.names.syncs, nil)
+			return nil
+		}
+		if isRefusal(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if time.Since(begin) > j.store.patience {
+			err = &port.StorageError{Err: fmt.Errorf("storing a sync: %w", err)}
+			j.stored(j.names.syncs, err)
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// isRefusal says whether an error is an answer to the caller.
+func isRefusal(err error) bool {
+	return errors.As(err, new(*port.SyncRunningError)) || errors.As(err, new(*port.RequestIDReusedError)) || isNotFound(err)
+}
+
+// earlier returns the sync that a request is answered with, or nil: the one that the
+// same request_id created, or the one named own. It returns a [*port.SyncRunningError]
+// when the tenant has one that is not finished.
+func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own string) (*understudyv1.Sync, error) {
 	j.mu.Lock()
-	doubtful := j.doubtful[e.tenant]
+	var repeated *entry
+	if request.RequestID != "" {
+		repeated = j.index.requests[requestKey(request.Tenant, request.RequestID)]
+	}
+	mine, running := j.index.byName[own], j.live[j.index.running[request.Tenant]]
 	j.mu.Unlock()
-	if doubtful != "" {
-		if err := j.store.removeRecord(ctx, doubtful); err != nil {
-			return 0, err
+	if mine != nil {
+		return j.Get(ctx, own)
+	}
+	if repeated != nil && time.Since(repeated.created()) < j.config.RequestIDTTL {
+		if repeated.digest != request.Digest {
+			return nil, &port.RequestIDReusedError{RequestID: request.RequestID}
 		}
+		return j.Get(ctx, repeated.name)
 	}
-	sequence, err := j.store.putRecord(ctx, e, sync, false, 0)
-	j.stored(err)
-	if err != nil {
-		if _, found, lookErr := j.store.record(ctx, e.name); lookErr == nil {
-			sequence, err = found, nil
-		}
+	if running == nil {
+		return nil, nil
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	delete(j.doubtful, e.tenant)
-	if err != nil {
-		j.doubtful[e.tenant] = e.name
+	// Another process may have ended it.
+	if err := running.catchUp(ctx); err != nil {
+		return nil, err
 	}
-	return sequence, err
+	if !running.over() {
+		return nil, &port.SyncRunningError{Sync: running.name}
+	}
+	return nil, nil
 }
 
 // claim lets one Create at a time work on a tenant.
@@ -115,29 +151,16 @@ func (j *Journal) claim(ctx context.Context, tenant string) (func(), error) {
 	}
 }
 
-// find returns the live log of a sync, or nil when it is finished.
-func (j *Journal) find(name string) (*live, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if l := j.live[name]; l != nil {
-		return l, nil
-	}
-	if j.index.byName[name] == nil {
-		return nil, &port.NotFoundError{Resource: name}
-	}
-	return nil, nil
-}
-
 // Get implements [port.Syncs].
 func (j *Journal) Get(ctx context.Context, name string) (*understudyv1.Sync, error) {
-	l, err := j.find(name)
+	l, err := j.findFresh(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if l != nil {
-		return l.Sync(), nil
+		return l.state(), nil
 	}
-	event, _, err := j.store.lastEvent(ctx, name)
+	event, err := j.store.lastEvent(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +190,7 @@ func (j *Journal) List(ctx context.Context, parent, before string, limit int) ([
 }
 
 // Unfinished implements [port.Syncs].
-func (j *Journal) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
+func (j *Journal) Unfinished(context.Context) ([]port.Standing, error) {
 	j.mu.Lock()
 	var logs []*live
 	for _, e := range j.index.all {
@@ -176,29 +199,34 @@ func (j *Journal) Unfinished(context.Context) ([]*understudyv1.Sync, error) {
 		}
 	}
 	j.mu.Unlock()
-	syncs := make([]*understudyv1.Sync, 0, len(logs))
+	standings := make([]port.Standing, 0, len(logs))
 	for _, l := range logs {
-		syncs = append(syncs, l.Sync())
+		s := l.state()
+		standings = append(standings, port.Standing{Sync: l.name, State: s.GetState(), Worker: s.GetWorker(), Attempt: s.GetAttempt()})
 	}
-	return syncs, nil
+	return standings, nil
 }
 
 // Open implements [port.Syncs].
-func (j *Journal) Open(_ context.Context, name string) (port.Log, error) {
-	l, err := j.find(name)
+func (j *Journal) Open(ctx context.Context, name string) (port.Log, error) {
+	l, err := j.find(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if l == nil {
 		return nil, &port.FencedError{Sync: name}
 	}
-	return l, nil
+	log, err := l.open(ctx)
+	if err != nil {
+		return nil, err // no handle that is nil in an interface that is not
+	}
+	return log, nil
 }
 
 // Events implements [port.Syncs].
 func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error] {
 	return func(yield func(*understudyv1.SyncEvent, error) bool) {
-		l, err := j.find(name)
+		l, err := j.findFresh(ctx, name)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -212,10 +240,10 @@ func (j *Journal) Events(ctx context.Context, name string, after int64) iter.Seq
 			return
 		}
 		for event, err := range j.store.eventsOf(ctx, name) {
-			if err == nil && event.GetSequence() <= after {
+			if err == nil && event.event.GetSequence() <= after {
 				continue
 			}
-			if !yield(event, err) || err != nil {
+			if !yield(event.event, err) || err != nil {
 				return
 			}
 		}
@@ -244,23 +272,25 @@ func (j *Journal) markFinished(ctx context.Context, l *live) {
 	if e == nil {
 		return
 	}
-	if _, err := j.store.putRecord(ctx, e, l.record, true, l.recordSequence); err != nil {
+	marking, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	_, err := j.store.putRecord(marking, e, l.record, true, fence{j.names.record(key(l.name)), l.recordSequence})
+	switch {
+	case err == nil:
+		j.stored(j.names.syncs, nil)
+	case errors.Is(err, errFenced): // another process did it
+	default:
+		j.stored(j.names.syncs, &port.StorageError{Err: fmt.Errorf("marking a sync as finished: %w", err)})
 		j.logger.Warn("marking a sync as finished failed; the next start does it", "sync", l.name, "error", err)
 	}
 }
 
 // Announce implements [port.Syncs].
 func (j *Journal) Announce(name string, event *understudyv1.SyncEvent) {
-	if l, err := j.find(name); err == nil && l != nil {
-		l.Publish(event)
+	j.mu.Lock()
+	l := j.live[name]
+	j.mu.Unlock()
+	if l != nil {
+		l.publish(event, time.Time{})
 	}
 }
-
-// Worker implements [port.Syncs].
-func (j *Journal) Worker() string { return "embedded" }
-
-// Alive implements [port.Syncs].
-func (j *Journal) Alive() []string { return []string{j.Worker()} }
-
-// Changed implements [port.Syncs].
-func (j *Journal) Changed() <-chan struct{} { return nil }

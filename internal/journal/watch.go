@@ -20,9 +20,15 @@ import (
 // Watch implements [port.Watches].
 func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Watcher, error) {
 	after = max(after, 0)
-	l, err := j.find(name)
+	l, err := j.find(ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if l != nil && after > l.state().GetLastSequence() {
+		// The caller may have it from another process.
+		if l, err = j.findFresh(ctx, name); err != nil {
+			return nil, err
+		}
 	}
 	if l == nil {
 		// Over: a log of its own, which goes with the watcher.
@@ -32,14 +38,14 @@ func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Wat
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last := l.sync.GetLastSequence(); after > last {
+	if last := l.fold.Sync().GetLastSequence(); after > last {
 		return nil, &port.SequenceInFutureError{After: after, Last: last}
 	}
 	w := &watcher{live: l, cursor: after, done: make(chan struct{})}
 	w.first = &understudyv1.SyncEvent{
 		EventTime: timestamppb.Now(),
 		Event: &understudyv1.SyncEvent_CurrentState{CurrentState: &understudyv1.CurrentState{
-			Sync: proto.CloneOf(l.sync),
+			Sync: proto.CloneOf(l.fold.Sync()),
 		}},
 	}
 	return w, nil
@@ -51,7 +57,7 @@ func (j *Journal) replay(ctx context.Context, name string, after int64) (*live, 
 	if err != nil {
 		return nil, err
 	}
-	l := newLive(j, name, final)
+	l := newLive(j, name, final, 0)
 	if after >= final.GetLastSequence() {
 		return l, nil
 	}
@@ -59,8 +65,8 @@ func (j *Journal) replay(ctx context.Context, name string, after int64) (*live, 
 		if err != nil {
 			return nil, err
 		}
-		if event.GetSequence() > after {
-			l.events = append(l.events, event)
+		if event.event.GetSequence() > after {
+			l.events = append(l.events, event.event)
 		}
 	}
 	if len(l.events) == 0 || l.events[0].GetSequence() > after+1 {
@@ -126,7 +132,7 @@ func (w *watcher) poll() (*understudyv1.SyncEvent, <-chan struct{}) {
 	defer l.mu.Unlock()
 	if w.seen == 0 {
 		// The open prompt comes first, also where history is long.
-		if prompt, ok := l.latest[kindPrompt]; ok && open(prompt.event) {
+		if prompt, ok := l.latest[kindPrompt]; ok && prompt.open() {
 			w.seen = prompt.number
 			return prompt.event, nil
 		}
@@ -141,7 +147,7 @@ func (w *watcher) poll() (*understudyv1.SyncEvent, <-chan struct{}) {
 	for _, e := range unseen {
 		if e.number > w.seen {
 			w.seen = e.number
-			if open(e.event) {
+			if e.open() {
 				return e.event, nil
 			}
 		}

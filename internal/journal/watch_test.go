@@ -192,7 +192,7 @@ func TestFinishedMeansFree(t *testing.T) {
 		if err != nil || len(unfinished) != 1 {
 			t.Fatalf("unfinished = %v, %v", unfinished, err)
 		}
-		porttest.Finish(t, porttest.Open(t, j, unfinished[0].GetName()))
+		porttest.Finish(t, porttest.Open(t, j, unfinished[0].Sync))
 	}
 }
 

@@ -10,6 +10,8 @@ package knowledge
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +50,19 @@ type content struct {
 type lesson struct {
 	Answer port.ProbeAnswer `json:"answer"`
 	Filter string           `json:"filter,omitempty"`
-	Time   time.Time        `json:"time"`
+	// ServicePrincipal and User are what [Reader] returned for the identities. What
+	// was written before there were such names has none, and holds for nobody.
+	ServicePrincipal string    `json:"service_principal,omitempty"`
+	User             string    `json:"user,omitempty"`
+	Time             time.Time `json:"time"`
+}
+
+// Reader returns a name for an identity of a directory: the id of its application
+// and, of a user, the user name. It is the same for the same identity, and says
+// nothing of it.
+func Reader(directoryID, clientID, username string) string {
+	sum := sha256.Sum256([]byte(strings.ToLower(strings.Join([]string{directoryID, clientID, username}, "\x00"))))
+	return hex.EncodeToString(sum[:16])
 }
 
 // maxFile bounds what is read: some hundred lessons take a few kilobytes.
@@ -69,7 +84,10 @@ func (f *File) Lessons(catalogVersion string) map[string]port.Lesson {
 	lessons := make(map[string]port.Lesson)
 	if known := f.load(); known.CatalogVersion == catalogVersion {
 		for id, l := range known.Lessons {
-			lessons[id] = port.Lesson(l)
+			lessons[id] = port.Lesson{
+				Answer: l.Answer, Filter: l.Filter, Time: l.Time,
+				Readers: port.Readers{ServicePrincipal: l.ServicePrincipal, User: l.User},
+			}
 		}
 	}
 	return lessons
@@ -84,7 +102,10 @@ func (f *File) Learn(catalogVersion string, lessons map[string]port.Lesson) erro
 		maps.Copy(next.Lessons, known.Lessons)
 	}
 	for id, l := range lessons {
-		next.Lessons[id] = lesson{l.Answer, l.Filter, l.Time.UTC()}
+		next.Lessons[id] = lesson{
+			Answer: l.Answer, Filter: l.Filter, Time: l.Time.UTC(),
+			ServicePrincipal: l.Readers.ServicePrincipal, User: l.Readers.User,
+		}
 	}
 	f.known = next // true in this process, whatever becomes of the file
 	text, err := json.MarshalIndent(next, "", "  ")

@@ -18,10 +18,12 @@ import (
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
+var readers = port.Readers{ServicePrincipal: "application", User: "user"}
+
 func lessons(answers ...any) map[string]port.Lesson {
 	all := map[string]port.Lesson{}
 	for i := 0; i < len(answers); i += 2 {
-		all[answers[i].(string)] = port.Lesson{Answer: answers[i+1].(port.ProbeAnswer), Filter: "id eq '1'", Time: noon}
+		all[answers[i].(string)] = port.Lesson{Answer: answers[i+1].(port.ProbeAnswer), Filter: "id eq '1'", Readers: readers, Time: noon}
 	}
 	return all
 }
@@ -68,6 +70,40 @@ func TestLearn(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(entries) != 1 {
 		t.Errorf("the folder has %v (%v), want the file alone", entries, err)
+	}
+}
+
+// TestBefore: a file of a version that did not note whose answers were compared can be
+// read; its lessons are nobody's.
+func TestBefore(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "learned.json")
+	text := `{"catalog_version":"v1","lessons":{"print/settings":{"answer":"EQUAL","time":"2026-01-02T12:00:00Z"}}}`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]port.Lesson{"print/settings": {Answer: port.ProbeEqual, Time: noon}}
+	if diff := cmp.Diff(want, knowledge.Open(path, nil).Lessons("v1")); diff != "" {
+		t.Errorf("known (-want +got):\n%s", diff)
+	}
+}
+
+// TestReader: an identity has one name, however it is spelled, and no other has it.
+func TestReader(t *testing.T) {
+	t.Parallel()
+	name := knowledge.Reader("D1", "C1", "Backup@contoso.example")
+	if got := knowledge.Reader("d1", "c1", "backup@Contoso.example"); got != name {
+		t.Errorf("another case is another name: %s, %s", got, name)
+	}
+	if strings.Contains(name, "backup") {
+		t.Errorf("the name says whose it is: %s", name)
+	}
+	for _, other := range [][3]string{
+		{"d2", "c1", "backup@contoso.example"}, {"d1", "c2", "backup@contoso.example"}, {"d1", "c1", ""}, {"d1c1", "", "backup@contoso.example"},
+	} {
+		if got := knowledge.Reader(other[0], other[1], other[2]); got == name {
+			t.Errorf("%v has the same name", other)
+		}
 	}
 }
 

@@ -26,8 +26,23 @@ type Lesson struct {
 	// Filter is the [catalog.Type.TenantFilter] that the type was read with: the
 	// lesson holds for no other.
 	Filter string
+	// Readers are the identities whose answers were compared: the lesson holds for
+	// no others.
+	Readers Readers
 	// Time is when it was learned.
 	Time time.Time
+}
+
+// Readers tells the identities of a tenant apart from those of an earlier
+// definition of it. An application with other roles may see less than the one that
+// a lesson is of, and what it does not see looks like a removal.
+type Readers struct {
+	// ServicePrincipal names the directory and the application; never empty where
+	// probes are made.
+	ServicePrincipal string
+	// User names the directory, the application and the user name that the user
+	// signs in with; empty where the tenant has no user.
+	User string
 }
 
 // ProbeAnswer is how the service principal's answer to a probe compares with a

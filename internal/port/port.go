@@ -234,21 +234,31 @@ type CommitInfo struct {
 	DryRun bool
 }
 
-// Log is the event log of one sync, for those who write to it. It is bound to the
-// attempt that the sync was at when it was opened, or that its own event began
-// (`started`, or a `state_changed` that names a worker): what belongs to a later
-// attempt is somebody else's.
+// Log is the event log of one sync, for one writer. It is bound to what was known when
+// it was opened: it appends behind those events and its own. Where others appended
+// something else than a cancellation (a worker took the sync, or took it over), it is
+// somebody else's, and a new one has to be opened.
 //
 // Many processes may share a journal. Two rules keep them apart. Every append
 // carries the sequence that it follows, so that of two writers one is refused. And a
 // process hears of what others append, in order, without asking.
 type Log interface {
 	// Append stores durable events, all or none, after the last one, and sets
-	// their sequence and, where unset, their time. It returns a [*FencedError] when
-	// another worker took the sync over or it is finished. A `state_changed` to
-	// CANCELLING of somebody else is no reason: the events come after it. A
-	// `state_changed` to CANCELLING or to COMMITTING is refused with a
-	// [*SyncStateError] where the other one of the two came first.
+	// their sequence, the last_sequence of the sync in a `finished`, and, where unset,
+	// their time. It returns a [*FencedError] when
+	// others appended, another worker took the sync over or it is finished, and for
+	// `started` when the sync was taken already. A `state_changed` to CANCELLING of
+	// somebody else is no reason: the events come after it. One that asks for a
+	// cancellation and nothing else comes after whatever there is, whoever runs the
+	// sync.
+	//
+	// A `state_changed` to COMMITTING is refused with a [*SyncStateError] once
+	// anybody asked for a cancellation, whichever attempt that was in; one to
+	// CANCELLING while the sync is COMMITTING; and one to any other state while it is
+	// CANCELLING, unless a worker takes it over: nothing else leads back from there.
+	//
+	// After any other error it is open whether the events are, or will be, stored:
+	// open the log anew, and look.
 	Append(ctx context.Context, events ...*understudyv1.SyncEvent) error
 	// Publish gives an ephemeral event to those who watch now. It does not block
 	// and may be dropped in favour of a later one of its kind. A prompt is kept
@@ -271,9 +281,12 @@ type Syncs interface {
 	Create(ctx context.Context, request CreateRequest) (sync *understudyv1.Sync, created bool, err error)
 	// Get returns a sync as its events leave it, or a [*NotFoundError].
 	Get(ctx context.Context, name string) (*understudyv1.Sync, error)
-	// Unfinished returns the syncs that are not terminal, oldest first.
-	Unfinished(ctx context.Context) ([]*understudyv1.Sync, error)
-	// Open returns the log of a sync for writing.
+	// Unfinished returns where the syncs stand that are not terminal, oldest first. It
+	// copies no sync, and is called at every change.
+	Unfinished(ctx context.Context) ([]Standing, error)
+	// Open returns the log of a sync for writing, read to its end: what an earlier
+	// append stored though nobody answered is there. It fails with a [*FencedError]
+	// when the sync is finished, or a [*NotFoundError].
 	Open(ctx context.Context, name string) (Log, error)
 	// Events yields the durable events of a sync after a sequence, in order,
 	// until the last one there is now.
@@ -291,6 +304,16 @@ type Syncs interface {
 	// Changed returns a channel that is closed when a sync was accepted, taken or
 	// finished, or a worker came or went.
 	Changed() <-chan struct{}
+}
+
+// Standing is where a sync stands that is not terminal.
+type Standing struct {
+	// Sync is its name.
+	Sync string
+	// State, Worker and Attempt are those of the sync.
+	State   understudyv1.SyncState
+	Worker  string
+	Attempt int32
 }
 
 // CreateRequest asks for a new sync.

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -269,7 +270,7 @@ func (v *Vault) writeCheckpoint(c *checkpoint) error {
 	if err := durable.SyncFolder(v.packDirectory()); err != nil {
 		return err
 	}
-	if err := writeDurably(v.path(checkpointFile), 0o600, append(content, '\n')); err != nil {
+	if err := writeDurably(v.path(checkpointFile), append(content, '\n')); err != nil {
 		return err
 	}
 	return durable.SyncFolder(v.config.Directory)
@@ -307,13 +308,16 @@ func (v *Vault) removeCheckpoint() error {
 
 // resume takes over what an earlier worker of the sync left, into a pack of this
 // staging: that worker may be frozen only, and write on in its own.
-func (s *staging) resume(left *checkpoint) error {
+func (s *staging) resume(ctx context.Context, left *checkpoint) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	pack := filepath.Join(s.vault.packDirectory(), left.Pack)
 	err := errors.New("the branch moved since")
 	if left.Base == s.baseName() {
-		err = s.pack.copyUnfinished(pack, left.Size)
+		err = s.pack.copyUnfinished(ctx, pack, left.Size)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // it stays for the next one
 	}
 	if err != nil {
 		if s.pack.broken != nil {

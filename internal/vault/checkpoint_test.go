@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -127,6 +129,12 @@ func TestTakenOver(t *testing.T) {
 			t.Fatal("the groups are to be read again")
 		}
 		die(t, s)
+	}
+	// Who is cancelled while he takes over leaves it as it is.
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := v.Begin(cancelled, theSync); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
 	}
 	s = begin(t, v, theSync)
 	for _, r := range append(slices.Clone(inTime), collapsing) {

@@ -12,8 +12,8 @@ import (
 
 // writeDurably writes a file so that it has its whole content or does not exist.
 // The caller makes the folder durable.
-func writeDurably(path string, mode os.FileMode, content []byte) error {
-	return writeFile(path, mode, content, true)
+func writeDurably(path string, content []byte) error {
+	return writeFile(path, 0o600, content, true)
 }
 
 // streamDurably is writeDurably for what is written piece by piece.

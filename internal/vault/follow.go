@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -14,36 +15,71 @@ import (
 // follow brings the branch to that of the remote, so that the next commit can be
 // pushed: it moves forward with it, and commits that the remote does not have are
 // built again on top. A remote that cannot be followed is logged: reading and
-// committing go on, and the push will say it.
+// committing go on, and the push will say it. Where several machines write it is an
+// error: see [Vault.followTruth].
 func (v *Vault) follow(ctx context.Context, held *hold) error {
 	if v.remote == nil {
 		return nil
 	}
+	if v.config.Replicated {
+		return v.followTruth(ctx, held)
+	}
 	err := v.catchUp(ctx, held)
 	var failed *RemoteError
 	if errors.As(err, &failed) {
-		if err := v.startable(failed); err != nil {
-			return err
-		}
 		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
 		return nil
 	}
 	return err
 }
 
-// startable says whether a sync can go on although the remote cannot be followed. A
-// machine that has no copy of a backup that several write does not begin another one:
-// what it compares with would be nothing.
-func (v *Vault) startable(failed *RemoteError) error {
-	if !v.config.Replicated {
-		return nil
+// followTries is how often a remote is asked that is the truth, before the sync fails;
+// the wait in between begins at a second and doubles.
+const followTries = 5
+
+// followTruth is follow where the remote is the truth and the repository here a cache.
+// A cache that may be old is no base: what another machine backed up since is not in
+// it, and a commit on it, pushed later, could take back what was confirmed in between.
+// So a remote that cannot be read fails the sync, after some tries. What cannot be put
+// together with it gives way.
+func (v *Vault) followTruth(ctx context.Context, held *hold) error {
+	wait := v.patience
+	for try := 1; ; try++ {
+		err := v.catchUp(ctx, held)
+		var failed *RemoteError
+		switch {
+		case !errors.As(err, &failed):
+			return err
+		case failed.Reason == RemoteDiverged:
+			return v.giveWay(ctx, held)
+		case failed.Reason != RemoteUnreachable || try == followTries:
+			return &port.StorageError{Err: fmt.Errorf("the remote, which has the backup, cannot be followed. Sync again when it can: %w", failed)}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		wait *= 2
 	}
-	ours, err := v.tip(v.storage())
-	if err == nil && ours == nil {
-		err = &port.StorageError{Err: fmt.Errorf(
-			"this machine has no copy of the backup yet, and the remote cannot be read, which may have one. Sync again when it can: %w", failed)}
+}
+
+// giveWay lets the branch be that of the remote. Our commits stay among the objects.
+func (v *Vault) giveWay(ctx context.Context, held *hold) error {
+	storage := v.storage()
+	ours, err := v.branch(storage)
+	if err != nil {
+		return err
 	}
-	return err
+	theirs, err := v.remoteTip(ctx, storage, ours)
+	if err != nil {
+		return &port.StorageError{Err: err}
+	}
+	v.logger.Error("commits of this machine that were not pushed do not go together with the remote, and are left out of the branch; "+
+		"they are kept in the repository", "before", ours.String(), "now", theirs.String())
+	return v.move(held, v.storage(), ours, theirs)
 }
 
 func (v *Vault) catchUp(ctx context.Context, held *hold) error {

@@ -124,6 +124,12 @@ func runSync(t testing.TB, v *Vault, at time.Time, readings ...typeReading) sync
 
 func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ...typeReading) synced {
 	t.Helper()
+	return syncWith(t, v, name, at, func(commitAndPush func()) { commitAndPush() }, readings...)
+}
+
+// syncWith is runNamedSync with something around the commit and the push.
+func syncWith(t testing.TB, v *Vault, name string, at time.Time, around func(commitAndPush func()), readings ...typeReading) synced {
+	t.Helper()
 	staging, err := v.Begin(t.Context(), "")
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
@@ -146,10 +152,12 @@ func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ..
 		}
 	}
 	info := port.CommitInfo{Sync: name, State: understudyv1.SyncState_SYNC_STATE_SUCCEEDED, Time: at, Counts: &understudyv1.OutcomeCounts{Total: int32(len(readings))}}
-	if s.snapshot, err = staging.Commit(t.Context(), info); err != nil {
-		t.Fatalf("Commit: %v", err)
-	}
-	s.pushed, s.pushErr = staging.Push(t.Context())
+	around(func() {
+		if s.snapshot, err = staging.Commit(t.Context(), info); err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+		s.pushed, s.pushErr = staging.Push(t.Context())
+	})
 	return s
 }
 

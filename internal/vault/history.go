@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -69,13 +70,12 @@ func typesChanged(storage *store, before, after *object.Commit) (map[string]bool
 		entry := nowCoverage[id]
 		types[id] = bySync && entry != nil && entry.State == stateComplete
 	}
-	for id := range now {
-		if now[id] != old[id] {
-			note(id)
+	for _, id := range names(now, old) {
+		same, err := sameItems(storage, now[id], old[id])
+		if err != nil {
+			return nil, err
 		}
-	}
-	for id := range old {
-		if now[id] != old[id] {
+		if !same {
 			note(id)
 		}
 	}
@@ -85,6 +85,24 @@ func typesChanged(storage *store, before, after *object.Commit) (map[string]bool
 		}
 	}
 	return types, nil
+}
+
+// sameItems says whether two folders of a type, which may be zero, are the same but for
+// the names of other types' items.
+func sameItems(storage *store, a, b plumbing.Hash) (bool, error) {
+	if a == b || a.IsZero() || b.IsZero() {
+		return a == b, nil
+	}
+	var folders [2]map[string]treeEntry
+	for i, id := range []plumbing.Hash{a, b} {
+		tree, err := object.GetTree(storage, id)
+		if err != nil {
+			return false, fmt.Errorf("reading the tree %s: %w", id, err)
+		}
+		folders[i] = entriesOf(tree)
+		delete(folders[i], namesFile)
+	}
+	return maps.Equal(folders[0], folders[1]), nil
 }
 
 // isSync says whether a sync made a commit.

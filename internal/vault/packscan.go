@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha1"
 	"encoding/binary"
 	"errors"
@@ -16,7 +17,7 @@ import (
 
 // copyUnfinished adds what an unfinished pack holds up to a size. Every object is
 // unpacked, so that what is damaged is found out now.
-func (w *packWriter) copyUnfinished(path string, size int64) (err error) {
+func (w *packWriter) copyUnfinished(ctx context.Context, path string, size int64) (err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -26,6 +27,9 @@ func (w *packWriter) copyUnfinished(path string, size int64) (err error) {
 		return errors.Join(err, fmt.Errorf("the unfinished pack is shorter than %d bytes", size))
 	}
 	return eachPacked(file, size, func(id plumbing.Hash, begin, end int64) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		entry := make([]byte, end-begin)
 		if _, err := file.ReadAt(entry, begin); err != nil {
 			return err

@@ -27,6 +27,9 @@ func (s *staging) Push(ctx context.Context) (understudyv1.PushState, error) {
 	}
 	if s.previous != nil {
 		if err := s.pushAgain(ctx); err != nil {
+			if failed := (*RemoteError)(nil); errors.As(err, &failed) {
+				failed.replicated = s.vault.config.Replicated
+			}
 			return understudyv1.PushState_PUSH_STATE_FAILED, err
 		}
 	}

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -146,4 +147,27 @@ func TestRemoteThatLostCommits(t *testing.T) {
 	git(t, path, "gc", "-q", "--prune=now")
 	wantPushed(t, runSync(t, v, night, whole(groups, documents(numbered(0, 3)...))))
 	sameBranch(t, v, path)
+}
+
+// The names beside the items of a type change with other types: that is no reading of it.
+func TestNamesAreNoReading(t *testing.T) {
+	path := bareRemote(t)
+	v, _ := remoteVault(t, Remote{URL: path})
+	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))
+	s := syncUnpushed(t, v, path, night.Add(hour), whole(groups, documents("a", "b")))
+	if s.pushed != pushFailed {
+		t.Fatal(s.pushed)
+	}
+	work := filepath.Join(t.TempDir(), "work")
+	git(t, t.TempDir(), "clone", "-q", path, work)
+	if err := os.WriteFile(filepath.Join(work, "entra", "groups", namesFile), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	git(t, work, "add", "-A")
+	git(t, work, "commit", "-q", "-m", "Sync\n\nSync: tenants/x/syncs/other\n", "--date", "2026-11-20T05:00:00Z")
+	git(t, work, "push", "-q", "origin", "HEAD:main")
+	wantPushed(t, runSync(t, v, night.Add(5*hour)))
+	if got := itemsOf(files(t, v), groups); !slices.Contains(got, "b") {
+		t.Errorf("what was read is gone: %v", got)
+	}
 }

@@ -15,6 +15,8 @@ type RemoteError struct {
 	Reason RemoteReason
 	// Detail adds to it for the log, in this package's own words, or is empty.
 	Detail string
+	// replicated says that the next sync may be on another machine.
+	replicated bool
 }
 
 // RemoteReason is why a remote failed.
@@ -62,6 +64,9 @@ func (e *RemoteError) Error() string {
 
 // PublicMessage is for people who watch a sync.
 func (e *RemoteError) PublicMessage() string {
+	if e.replicated {
+		return remoteMessages[e.Reason] + " The commit is kept on the machine that made it, whose next sync of the tenant pushes it too."
+	}
 	return remoteMessages[e.Reason] + " The commit is kept, and the next sync pushes it too."
 }
 

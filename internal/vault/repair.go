@@ -234,8 +234,14 @@ func (r *repairer) references(context.Context) error {
 	}
 	storage := r.view.storage()
 	return filepath.WalkDir(v.path("refs"), func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || path == v.path(v.ref().String()) || strings.HasSuffix(path, ".lock") {
-			return nil // said elsewhere
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // said by layout
+		}
+		if err != nil {
+			return &port.StorageError{Err: err}
+		}
+		if entry.IsDir() || path == v.path(v.ref().String()) || strings.HasSuffix(path, ".lock") {
+			return nil
 		}
 		content, err := os.ReadFile(path)
 		text := strings.TrimSpace(string(content))
@@ -342,16 +348,18 @@ func (r *repairer) memory(context.Context) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	var n notes
-	if err == nil {
-		err = json.Unmarshal(content, &n)
-	}
 	if err != nil {
+		return &port.StorageError{Err: err}
+	}
+	var n notes
+	id, named := plumbing.ZeroHash, false
+	if json.Unmarshal(content, &n) == nil {
+		id, named = parseID(n.Commit)
+	} else {
 		r.aside = append(r.aside, r.vault.path(notesFile))
 		r.fault("put it aside; the next sync writes it anew", "%s cannot be read: when each type was last read completely is forgotten where the backup does not say it", notesFile)
-		return nil
 	}
-	if id, ok := parseID(n.Commit); ok && !r.tip.IsZero() {
+	if named && !r.tip.IsZero() {
 		if known, err := hasCommit(r.view.storage(), id); err != nil || !known {
 			r.moved = true // so that it is written
 			r.fault("let it name the last commit", "%s names a commit that is not there", notesFile)
@@ -445,7 +453,7 @@ func (r *repairer) move() error {
 	if err := makeDirectory(filepath.Dir(branch)); err != nil {
 		return err
 	}
-	if err := writeDurably(branch, 0o600, []byte(r.tip.String()+"\n")); err != nil {
+	if err := writeDurably(branch, []byte(r.tip.String()+"\n")); err != nil {
 		return err
 	}
 	if err := durable.SyncFolder(filepath.Dir(branch)); err != nil {

@@ -26,13 +26,11 @@ func commitsIn(storage *store) ([]*object.Commit, error) {
 	var commits []*object.Commit
 	parents := map[plumbing.Hash]bool{}
 	err = all.ForEach(func(found plumbing.EncodedObject) error {
-		commit, err := object.DecodeCommit(storage, found)
-		if err != nil {
-			return nil // not a commit that anybody can use
-		}
-		commits = append(commits, commit)
-		for _, id := range commit.ParentHashes {
-			parents[id] = true
+		if commit, err := object.DecodeCommit(storage, found); err == nil { // else nobody can use it
+			commits = append(commits, commit)
+			for _, id := range commit.ParentHashes {
+				parents[id] = true
+			}
 		}
 		return nil
 	})

@@ -235,12 +235,12 @@ func (r *repairer) salvage(base string) (saved int, of string, err error) {
 
 // readIndexed copies every object that an index names and that can be read, and returns
 // how many the index names.
-func (r *repairer) readIndexed(base string, w *packWriter) (int, error) {
+func (r *repairer) readIndexed(base string, w *packWriter) (n int, err error) {
 	alone, err := r.vault.newView()
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(alone.config.Directory)
+	defer func() { err = errors.Join(err, os.RemoveAll(alone.config.Directory)) }()
 	for _, ending := range []string{".idx", ".pack"} {
 		if err := r.link(base+ending, filepath.Join(alone.packDirectory(), filepath.Base(base)+ending)); err != nil {
 			return 0, err
@@ -261,7 +261,7 @@ func (r *repairer) readIndexed(base string, w *packWriter) (int, error) {
 	}
 	storage := alone.keptOpen()
 	defer storage.Close()
-	for n := 0; ; n++ {
+	for ; ; n++ {
 		entry, err := entries.Next()
 		if errors.Is(err, io.EOF) {
 			return n, nil
@@ -269,12 +269,11 @@ func (r *repairer) readIndexed(base string, w *packWriter) (int, error) {
 		if err != nil {
 			return n, err
 		}
-		kind, content, err := readObject(storage, entry.Hash)
-		if err != nil {
-			continue // it is what is damaged
-		}
-		if err := w.put(kind, entry.Hash, content); err != nil {
-			return n, err
+		// What cannot be read is what is damaged.
+		if kind, content, err := readObject(storage, entry.Hash); err == nil {
+			if err := w.put(kind, entry.Hash, content); err != nil {
+				return n, err
+			}
 		}
 	}
 }
@@ -284,8 +283,8 @@ var looseFolder = regexp.MustCompile(`^[0-9a-f]{2}$`)
 // loose looks at the objects that are in no pack: git writes them, not this package.
 func (r *repairer) loose(context.Context) error {
 	folders, err := os.ReadDir(r.vault.path("objects"))
-	if err != nil {
-		return nil // said by layout
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // that it is missing is said by layout
+		return &port.StorageError{Err: err}
 	}
 	for _, folder := range folders {
 		if !folder.IsDir() || !looseFolder.MatchString(folder.Name()) {

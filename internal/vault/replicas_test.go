@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -55,10 +57,10 @@ func TestCommittedElsewhere(t *testing.T) {
 		}
 	}
 	// It committed and did not push: its own machine knows, and no other.
-	runSync(t, second, night, whole(groups, documents("a", "b")))
 	const late = "tenants/x/syncs/late"
+	unpushed := func(commitAndPush func()) { away(t, path, commitAndPush) }
+	wantRefused(t, syncWith(t, second, late, night.Add(hour), unpushed, whole(groups, documents("a", "b", "c"))), RemoteNotFound)
 	away(t, path, func() {
-		wantRefused(t, runNamedSync(t, second, late, night.Add(hour), whole(groups, documents("a", "b", "c"))), RemoteNotFound)
 		got, err := second.Committed(t.Context(), late)
 		if err != nil || got == nil || got.GetPushState() == pushed {
 			t.Errorf("%v, %v", got, err)
@@ -77,24 +79,70 @@ func TestCommittedElsewhere(t *testing.T) {
 	}
 }
 
-// A machine without a copy does not begin a backup of its own while the remote, which
-// may have one, is away. One with a copy goes on from it.
+// Where several machines write, a sync does not begin on what may be old.
 func TestBeginWithoutTheRemote(t *testing.T) {
 	path := bareRemote(t)
 	first, second := replica(t, path), replica(t, path)
 	wantPushed(t, runSync(t, first, night, whole(groups, documents("a"))))
 	away(t, path, func() {
-		_, err := second.Begin(t.Context(), theSync)
-		var storage *port.StorageError
-		var failed *RemoteError
-		if !errors.As(err, &storage) || !errors.As(err, &failed) {
-			t.Errorf("got %v", err)
+		for name, v := range map[string]*Vault{"with a copy": first, "without one": second} {
+			_, err := v.Begin(t.Context(), theSync)
+			var storage *port.StorageError
+			var failed *RemoteError
+			if !errors.As(err, &storage) || !errors.As(err, &failed) || failed.Reason != RemoteNotFound {
+				t.Errorf("%s: got %v", name, err)
+			}
 		}
-		wantRefused(t, runSync(t, first, night.Add(hour), whole(groups, documents("a", "b"))), RemoteNotFound)
 	})
 	wantPushed(t, runSync(t, second, night.Add(2*hour), whole(groups, documents("a", "b", "c"))))
 	wantPushed(t, runSync(t, first, night.Add(3*hour), whole(groups, documents("a", "b", "c"))))
 	sameBranch(t, first, path)
+}
+
+// A remote that is away for a moment is waited for, and one that stays away is not
+// waited for long.
+func TestWaitsForTheRemote(t *testing.T) {
+	path := bareRemote(t)
+	wanted, asked := 3, 0
+	server := httpsServer(t, filepath.Dir(path), "secret")
+	handler := server.Config.Handler
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked < wanted {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	v, _ := remoteVault(t, Remote{URL: server.URL + "/remote.git", Token: token("secret"), HTTPClient: server.Client()})
+	v.config.Replicated, v.patience = true, time.Millisecond
+	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))
+	wanted, asked = 1<<30, 0
+	var failed *RemoteError
+	if _, err := v.Begin(t.Context(), theSync); !errors.As(err, &failed) || failed.Reason != RemoteUnreachable || asked != followTries {
+		t.Errorf("got %v after %d tries", err, asked)
+	}
+}
+
+// What was not pushed and does not go together with the remote gives way to it.
+func TestReplicaGivesWay(t *testing.T) {
+	path := bareRemote(t)
+	v := replica(t, path)
+	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))
+	wantRefused(t, syncUnpushed(t, v, path, night.Add(hour), whole(scripts, documents("s"))), RemoteNotFound)
+	left := git(t, v.config.Directory, "rev-parse", "main")
+	theirs := otherPush(t, path, "intune", "a file where our folder is")
+	s := runSync(t, v, night.Add(2*hour), whole(groups, documents("a", "b")))
+	wantPushed(t, s)
+	sameBranch(t, v, path)
+	if git(t, path, "rev-parse", "main~1") != theirs || git(t, v.config.Directory, "cat-file", "-t", left) != "commit" {
+		t.Error("it is not on the remote's commit, or what was left out is gone")
+	}
+}
+
+// syncUnpushed carries out a sync whose remote goes away after the begin.
+func syncUnpushed(t *testing.T, v *Vault, remote string, at time.Time, readings ...typeReading) (s synced) {
+	t.Helper()
+	return syncWith(t, v, fmt.Sprintf("tenants/x/syncs/%d", syncNumber.Add(1)), at, func(commitAndPush func()) { away(t, remote, commitAndPush) }, readings...)
 }
 
 // tenant is what a tenant has: a configuration that changes all the time. A version is
@@ -191,7 +239,7 @@ func TestReplicasNeverGoBack(t *testing.T) {
 				}
 			}
 			if tenant.random.IntN(2) == 0 {
-				away(t, path, func() { runSync(t, v, at, readings...) })
+				syncUnpushed(t, v, path, at, readings...)
 			} else {
 				wantPushed(t, runSync(t, v, at, readings...))
 			}

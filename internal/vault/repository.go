@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -67,7 +68,7 @@ func (v *Vault) initialize() error {
 	}
 	if _, err := os.Stat(v.path("config")); errors.Is(err, os.ErrNotExist) {
 		config := "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n[gc]\n\tauto = 0\n"
-		if err := writeDurably(v.path("config"), 0o600, []byte(config)); err != nil {
+		if err := writeDurably(v.path("config"), []byte(config)); err != nil {
 			return err
 		}
 	}
@@ -76,7 +77,7 @@ func (v *Vault) initialize() error {
 		return nil
 	}
 	// HEAD last: with it the folder is a repository.
-	if err := writeDurably(v.path("HEAD"), 0o600, []byte(head)); err != nil {
+	if err := writeDurably(v.path("HEAD"), []byte(head)); err != nil {
 		return err
 	}
 	return durable.SyncFolder(v.config.Directory)
@@ -90,7 +91,9 @@ func (v *Vault) clean(kept *checkpoint) error {
 	if kept == nil {
 		left = append(left, v.path(checkpointFile))
 	}
-	for _, pattern := range []string{"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*", incomingFolder + "*"} {
+	for _, pattern := range []string{
+		"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*", incomingFolder + "*", viewFolder + "-*",
+	} {
 		paths, err := filepath.Glob(v.path(pattern))
 		if err != nil {
 			return err
@@ -185,13 +188,13 @@ func (v *Vault) setRef(held *hold, storage *store, from, to plumbing.Hash) error
 // does not put into place what its successor prepared.
 type refLock struct {
 	path, next string
-	// made is the lock file.
-	made os.FileInfo
+	// mark is what is in the lock file, so that nobody removes that of another.
+	mark string
 }
 
 // lockRef makes ready to move the branch. What it wrote is on the disk.
 func (v *Vault) lockRef(held *hold, storage *store, from, to plumbing.Hash) (_ *refLock, err error) {
-	lock := &refLock{path: v.path(v.ref().String())}
+	lock := &refLock{path: v.path(v.ref().String()), mark: rand.Text()}
 	if err := makeDirectory(filepath.Dir(lock.path)); err != nil {
 		return nil, err
 	}
@@ -204,7 +207,7 @@ func (v *Vault) lockRef(held *hold, storage *store, from, to plumbing.Hash) (_ *
 			lock.release()
 		}
 	}()
-	lock.made, err = file.Stat()
+	_, err = file.WriteString(lock.mark)
 	if err = errors.Join(err, file.Close()); err != nil {
 		return nil, err
 	}
@@ -231,7 +234,7 @@ func (l *refLock) release() {
 	if l.next != "" {
 		_ = os.Remove(l.next)
 	}
-	if now, err := os.Lstat(l.path + ".lock"); err == nil && os.SameFile(now, l.made) {
+	if now, err := os.ReadFile(l.path + ".lock"); err == nil && string(now) == l.mark {
 		_ = os.Remove(l.path + ".lock")
 	}
 }

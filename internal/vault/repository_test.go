@@ -95,7 +95,8 @@ func TestWhatAKilledProcessLeft(t *testing.T) {
 	pack := strings.Repeat("ab", 20)
 	for _, name := range []string{
 		"refs/heads/main.lock", "objects/pack/tmp_pack_1", "objects/pack/.pack-x.idx.tmp1", ".HEAD.tmp1",
-		"objects/pack/pack-" + pack + ".pack", "objects/pack/pack-" + strings.Repeat("cd", 20) + ".idx", incomingFolder + "/objects/pack/x",
+		"objects/pack/pack-" + pack + ".pack", "objects/pack/pack-" + strings.Repeat("cd", 20) + ".idx", incomingFolder + "-1/objects/pack/x",
+		".branch.tmp1", viewFolder + "-1/objects/pack/x",
 	} {
 		path := v.path(name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -123,8 +124,10 @@ func TestWhatAKilledProcessLeft(t *testing.T) {
 	if err != nil || len(left) != 4 {
 		t.Errorf("left: %v %v", left, err)
 	}
-	if _, err := os.Stat(v.path(incomingFolder)); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
+	for _, name := range []string{incomingFolder + "-1", viewFolder + "-1", ".branch.tmp1"} {
+		if _, err := os.Stat(v.path(name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -93,7 +93,7 @@ func (v *Vault) Begin(ctx context.Context, sync string) (port.Staging, error) {
 	s.checkpoints = checkpoints{sync: sync, settled: map[string]*settledType{}, begun: v.now(), last: v.now()}
 	err = s.open()
 	if err == nil && left != nil {
-		err = s.resume(left)
+		err = s.resume(ctx, left)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -20,9 +20,9 @@
 // several share, the one before.
 //
 // The local repository is the truth between syncs, unless the remote is that of several
-// machines. A remote is followed when a sync begins and pushed to after its commit;
-// that it cannot be reached stops neither reading nor committing, where there is a copy
-// to go on from.
+// machines, which is the truth then. A remote is followed when a sync begins and pushed
+// to after its commit. That it cannot be reached stops neither reading nor committing;
+// where it is the truth, a sync cannot begin without it.
 package vault
 
 import (
@@ -88,6 +88,8 @@ type Vault struct {
 	reading sync.RWMutex
 	// now is the clock.
 	now func() time.Time
+	// patience is the first wait for a remote that cannot be reached.
+	patience time.Duration
 }
 
 var _ port.Vault = (*Vault)(nil)
@@ -115,7 +117,7 @@ func Open(config Config) (*Vault, error) {
 	if config.CheckpointInterval == 0 {
 		config.CheckpointInterval = 10 * time.Second
 	}
-	v := &Vault{config: config, logger: config.Logger, now: time.Now}
+	v := &Vault{config: config, logger: config.Logger, now: time.Now, patience: time.Second}
 	if v.logger == nil {
 		v.logger = slog.New(slog.DiscardHandler)
 	}

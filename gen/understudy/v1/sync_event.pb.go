@@ -676,8 +676,8 @@ type AuthenticationFailed struct {
 	// Why, and what it means for the backup.
 	Failure *AuthFailure `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The identity that the sync goes on with alone. Unspecified when there is
-	// none: the sync fails; or, when this identity was lost in mid-run and the other
-	// one was gone before, it commits what is complete and ends.
+	// none: the sync fails; or, when the other one was gone before or was not needed,
+	// it commits what is complete and ends.
 	ContinuesWith Identity `protobuf:"varint,2,opt,name=continues_with,json=continuesWith,proto3,enum=understudy.v1.Identity" json:"continues_with,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -2,6 +2,8 @@ package porttest
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,18 +20,26 @@ import (
 // empty one for each test.
 func Syncs(t *testing.T, open func(t *testing.T) port.Syncs) {
 	for name, test := range map[string]func(*testing.T, port.Syncs){
-		"create":                     testCreate,
-		"one sync per tenant":        testOnePerTenant,
-		"request ids":                testRequestIDs,
-		"append":                     testAppend,
-		"append of nothing":          testAppendNothing,
-		"an event that nobody knows": testUnknownEvent,
-		"the fold of the events":     testFold,
-		"a finished log is closed":   testFinished,
-		"what does not exist":        testNotFound,
-		"unfinished":                 testUnfinished,
-		"events after a sequence":    testEvents,
-		"nothing is shared":          testOwnership,
+		"create":                              testCreate,
+		"one sync per tenant":                 testOnePerTenant,
+		"request ids":                         testRequestIDs,
+		"append":                              testAppend,
+		"append of nothing":                   testAppendNothing,
+		"an event that nobody knows":          testUnknownEvent,
+		"the fold of the events":              testFold,
+		"a finished log is closed":            testFinished,
+		"what does not exist":                 testNotFound,
+		"unfinished":                          testUnfinished,
+		"events after a sequence":             testEvents,
+		"nothing is shared":                   testOwnership,
+		"taking":                              testTaking,
+		"taking over":                         testTakingOver,
+		"a writer that does not know the end": testUnknownEnd,
+		"cancelling":                          testCancelling,
+		"cancelling or committing":            testCancellingOrCommitting,
+		"completed again":                     testCompletedAgain,
+		"changes are heard of":                testChanged,
+		"workers":                             testWorkers,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -133,13 +143,13 @@ func testCreate(t *testing.T, syncs port.Syncs) {
 func testOnePerTenant(t *testing.T, syncs port.Syncs) {
 	first := Create(t, syncs, "tenants/contoso")
 	Create(t, syncs, "tenants/contoso-2")
-	for range 2 {
+	for i := range 2 {
 		_, _, err := syncs.Create(t.Context(), port.CreateRequest{Tenant: "tenants/contoso", Sync: &understudyv1.Sync{}})
 		running := (*port.SyncRunningError)(nil)
 		if !errors.As(err, &running) || running.Sync != first.GetName() {
 			t.Fatalf("a second sync: %v", err)
 		}
-		Append(t, Open(t, syncs, first.GetName()), Started())
+		Append(t, Open(t, syncs, first.GetName()), Result(fmt.Sprintf("a/b%d", i), 1))
 	}
 	Finish(t, Open(t, syncs, first.GetName()))
 	if second := Create(t, syncs, "tenants/contoso"); second.GetName() <= first.GetName() {
@@ -234,8 +244,9 @@ func testFold(t *testing.T, syncs port.Syncs) {
 		}})
 	want := &understudyv1.Sync{
 		State: understudyv1.SyncState_SYNC_STATE_CANCELLING, CatalogVersion: "v", LastSequence: 6, Creator: "a caller",
-		Spec:   &understudyv1.SyncSpec{Comment: "a comment"},
-		Counts: &understudyv1.OutcomeCounts{Total: 3, Changed: 1, NotBackedUp: 1},
+		Attempt: 1,
+		Spec:    &understudyv1.SyncSpec{Comment: "a comment"},
+		Counts:  &understudyv1.OutcomeCounts{Total: 3, Changed: 1, NotBackedUp: 1},
 		Identities: []*understudyv1.IdentityOutcome{
 			{Identity: understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL, State: understudyv1.IdentityState_IDENTITY_STATE_AUTHENTICATED},
 			{Identity: understudyv1.Identity_IDENTITY_USER, State: understudyv1.IdentityState_IDENTITY_STATE_FAILED, Failure: failed},
@@ -303,11 +314,11 @@ func testUnfinished(t *testing.T, syncs port.Syncs) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, sync := range unfinished {
-		names = append(names, sync.GetName())
+	want := []port.Standing{
+		{Sync: b.GetName(), State: understudyv1.SyncState_SYNC_STATE_PENDING},
+		{Sync: c.GetName(), State: understudyv1.SyncState_SYNC_STATE_RUNNING, Attempt: 1},
 	}
-	if diff := cmp.Diff([]string{b.GetName(), c.GetName()}, names); diff != "" {
+	if diff := cmp.Diff(want, unfinished); diff != "" {
 		t.Errorf("unfinished (-want +got):\n%s", diff)
 	}
 }
@@ -365,5 +376,166 @@ func testOwnership(t *testing.T, syncs port.Syncs) {
 	}
 	if events(t, syncs, name, 0)[0].GetStarted().GetConfigurationTypes()[0] != "before" {
 		t.Error("an event is shared with its writer")
+	}
+}
+
+// Take returns the event by which a worker takes a sync.
+func Take(worker string) *understudyv1.SyncEvent {
+	event := Started("a/b")
+	event.GetStarted().Worker = worker
+	return event
+}
+
+// State returns the event of a new state, and of a takeover where a worker is named.
+func State(state understudyv1.SyncState, worker string) *understudyv1.SyncEvent {
+	return &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_StateChanged{
+		StateChanged: &understudyv1.StateChanged{State: state, Worker: worker},
+	}}
+}
+
+// isFenced fails unless an append was refused because the log is somebody else's.
+func isFenced(t *testing.T, err error) {
+	t.Helper()
+	if !errors.As(err, new(*port.FencedError)) {
+		t.Errorf("err = %v, want a FencedError", err)
+	}
+}
+
+func testTaking(t *testing.T, syncs port.Syncs) {
+	name := Create(t, syncs, "tenants/contoso").GetName()
+	first, second := Open(t, syncs, name), Open(t, syncs, name)
+	Append(t, first, Take("a"))
+	isFenced(t, second.Append(t.Context(), Take("b")))
+	isFenced(t, Open(t, syncs, name).Append(t.Context(), Take("c")))
+	Append(t, first, Result("a/b", 1))
+	if got := first.Sync(); got.GetWorker() != "a" || got.GetAttempt() != 1 || got.GetLastSequence() != 2 {
+		t.Errorf("sync = %v", got)
+	}
+}
+
+func testTakingOver(t *testing.T, syncs port.Syncs) {
+	name := Create(t, syncs, "tenants/contoso").GetName()
+	first := Open(t, syncs, name)
+	Append(t, first, Take("a"), Result("a/b", 1))
+	second, third := Open(t, syncs, name), Open(t, syncs, name)
+	Append(t, second, State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"))
+	isFenced(t, third.Append(t.Context(), State(understudyv1.SyncState_SYNC_STATE_RUNNING, "c")))
+	isFenced(t, first.Append(t.Context(), Result("a/c", 1)))
+	isFenced(t, first.Append(t.Context(), State(understudyv1.SyncState_SYNC_STATE_COMMITTING, "")))
+	if got := first.Sync(); got.GetWorker() != "b" || got.GetAttempt() != 2 {
+		t.Errorf("the earlier worker sees %v", got)
+	}
+	// Who asks for a cancellation need not know who runs the sync; and is no worker
+	// of it thereby.
+	Append(t, first, State(understudyv1.SyncState_SYNC_STATE_CANCELLING, ""))
+	isFenced(t, first.Append(t.Context(), Result("a/c", 1)))
+	Append(t, second, Result("a/c", 1))
+	Finish(t, second)
+}
+
+func testUnknownEnd(t *testing.T, syncs port.Syncs) {
+	name := Create(t, syncs, "tenants/contoso").GetName()
+	first, second := Open(t, syncs, name), Open(t, syncs, name)
+	Append(t, first, Result("a/b", 1))
+	isFenced(t, second.Append(t.Context(), Result("a/b", 1)))
+	Append(t, Open(t, syncs, name), Result("a/c", 1))
+	if got := len(events(t, syncs, name, 0)); got != 2 {
+		t.Errorf("%d events", got)
+	}
+}
+
+func testCancelling(t *testing.T, syncs port.Syncs) {
+	name := Create(t, syncs, "tenants/contoso").GetName()
+	worker, other := Open(t, syncs, name), Open(t, syncs, name)
+	Append(t, worker, Take("a"))
+	changed := worker.Changed()
+	Append(t, other, State(understudyv1.SyncState_SYNC_STATE_CANCELLING, ""))
+	<-changed
+	if got := worker.Sync().GetState(); got != understudyv1.SyncState_SYNC_STATE_CANCELLING {
+		t.Errorf("the worker sees %v", got)
+	}
+	result := Result("a/b", 1)
+	Append(t, worker, result)
+	if result.GetSequence() != 3 {
+		t.Errorf("the event after it has the sequence %d", result.GetSequence())
+	}
+	Finish(t, worker)
+	isFenced(t, other.Append(t.Context(), State(understudyv1.SyncState_SYNC_STATE_CANCELLING, "")))
+}
+
+func testCancellingOrCommitting(t *testing.T, syncs port.Syncs) {
+	refused := func(err error, state understudyv1.SyncState) {
+		t.Helper()
+		if is := (*port.SyncStateError)(nil); !errors.As(err, &is) || is.State != state {
+			t.Errorf("err = %v, want a SyncStateError of %v", err, state)
+		}
+	}
+	cancelling, committing := understudyv1.SyncState_SYNC_STATE_CANCELLING, understudyv1.SyncState_SYNC_STATE_COMMITTING
+	name := Create(t, syncs, "tenants/contoso").GetName()
+	worker, other := Open(t, syncs, name), Open(t, syncs, name)
+	Append(t, worker, Take("a"))
+	Append(t, other, State(cancelling, ""))
+	refused(worker.Append(t.Context(), Result("a/b", 1), State(committing, "")), cancelling)
+	if got := worker.Sync().GetLastSequence(); got != 2 {
+		t.Errorf("%d events: part of what was refused was stored", got)
+	}
+	// Also for the next worker.
+	next := Open(t, syncs, name)
+	Append(t, next, State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"))
+	refused(next.Append(t.Context(), State(committing, "")), cancelling)
+	Finish(t, next)
+
+	name = Create(t, syncs, "tenants/contoso").GetName()
+	worker, other = Open(t, syncs, name), Open(t, syncs, name)
+	Append(t, worker, Take("a"))
+	Append(t, worker, State(committing, ""))
+	refused(other.Append(t.Context(), State(cancelling, "")), committing)
+	Finish(t, worker)
+}
+
+func testCompletedAgain(t *testing.T, syncs port.Syncs) {
+	changed, failed := understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED, understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED
+	name := Create(t, syncs, "tenants/contoso").GetName()
+	Append(t, Open(t, syncs, name), Started("a/b", "a/c"), Result("a/b", changed), Result("a/c", changed))
+	log := Open(t, syncs, name)
+	Append(t, log, State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"), Result("a/b", failed), Result("a/c", changed))
+	want := &understudyv1.OutcomeCounts{Total: 2, Changed: 1, Failed: 1}
+	if diff := cmp.Diff(want, log.Sync().GetCounts(), protocmp.Transform()); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+func testChanged(t *testing.T, syncs port.Syncs) {
+	heard := func(what string, changed <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-changed:
+		default:
+			t.Errorf("%s was not heard of", what)
+		}
+	}
+	changed := syncs.Changed()
+	name := Create(t, syncs, "tenants/contoso").GetName()
+	heard("a new sync", changed)
+	log := Open(t, syncs, name)
+	changed, event := syncs.Changed(), log.Changed()
+	Append(t, log, Take("a"))
+	heard("a sync that was taken", changed)
+	heard("an event", event)
+	changed = syncs.Changed()
+	Append(t, Open(t, syncs, name), State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"))
+	heard("a sync that was taken over", changed)
+	changed = syncs.Changed()
+	Finish(t, Open(t, syncs, name))
+	heard("a sync that finished", changed)
+}
+
+func testWorkers(t *testing.T, syncs port.Syncs) {
+	worker := syncs.Worker()
+	if worker == "" || worker != syncs.Worker() {
+		t.Errorf("the worker is %q, then %q", worker, syncs.Worker())
+	}
+	if alive := syncs.Alive(); !slices.Contains(alive, worker) || !slices.IsSorted(alive) {
+		t.Errorf("alive = %v", alive)
 	}
 }

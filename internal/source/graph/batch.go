@@ -31,6 +31,14 @@ type part struct {
 	flight    *flight
 }
 
+// answer gives a part its result, unless it has one.
+func (p *part) answer(result partResult) {
+	select {
+	case p.done <- result:
+	default:
+	}
+}
+
 // flight is a batch on the wire. When nobody waits for it any more it is
 // cancelled.
 type flight struct {
@@ -59,7 +67,11 @@ func (s *session) submit(ctx context.Context, c *call) (*answer, error) {
 	if q == nil {
 		q = &queue{full: make(chan struct{}, 1)}
 		s.queues[key] = q
-		s.running.Go(func() { s.dispatch(key, q) })
+		s.running.Go(func() {
+			if err := s.source.recovering(func() error { s.dispatch(key, q); return nil }); err != nil {
+				s.dropAll(key, q, err)
+			}
+		})
 	}
 	q.parts = append(q.parts, p)
 	if len(q.parts) >= batchSize {
@@ -110,7 +122,11 @@ func (s *session) dispatch(key queueKey, q *queue) {
 		} else {
 			s.running.Go(func() {
 				defer s.release()
-				s.fly(key, parts)
+				if s.source.recovering(func() error { s.fly(key, parts); return nil }) != nil {
+					for _, p := range parts {
+						p.answer(partResult{err: errUnusable, alone: true}) // whose it is shows then
+					}
+				}
 			})
 		}
 		if empty {
@@ -152,7 +168,7 @@ func (s *session) take(key queueKey, q *queue) (parts []*part, empty bool) {
 		switch {
 		case p.abandoned:
 		case p.call.workload.gate.closedFor(now) > 0:
-			p.done <- partResult{err: errGateClosed}
+			p.answer(partResult{err: errGateClosed})
 		default:
 			parts = append(parts, p)
 		}
@@ -176,7 +192,7 @@ func (s *session) dropAll(key queueKey, q *queue, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range q.parts {
-		p.done <- partResult{err: &finalError{err}}
+		p.answer(partResult{err: &finalError{err}})
 	}
 	delete(s.queues, key)
 }
@@ -202,7 +218,7 @@ func (s *session) fly(key queueKey, parts []*part) {
 	if len(parts) == 1 {
 		a, err := s.get(ctx, parts[0].call)
 		s.observe(a, err, parts[0].call.workload)
-		parts[0].done <- partResult{answer: a, err: err}
+		parts[0].answer(partResult{answer: a, err: err})
 		return
 	}
 	a, err := s.exchange(ctx, exchange{
@@ -228,27 +244,27 @@ func (s *session) land(parts []*part, a *answer, err error) {
 		}
 		s.observe(a, err, workloads...)
 		for _, p := range parts {
-			p.done <- refusedBatch(a, err)
+			p.answer(refusedBatch(a, err))
 		}
 		return
 	}
 	answers, err := parseBatch(a.body, len(parts))
 	if err != nil {
 		for _, p := range parts {
-			p.done <- partResult{err: errUnusable, alone: true}
+			p.answer(partResult{err: errUnusable, alone: true})
 		}
 		return
 	}
 	for i, p := range parts {
 		if answers[i] == nil {
-			p.done <- partResult{err: errUnusable, alone: true}
+			p.answer(partResult{err: errUnusable, alone: true})
 			continue
 		}
 		if id := requestID(a.header); id != "" && answers[i].header.Get("request-id") == "" {
 			answers[i].header.Set("request-id", id)
 		}
 		s.observe(answers[i], nil, p.call.workload)
-		p.done <- partResult{answer: answers[i]}
+		p.answer(partResult{answer: answers[i]})
 	}
 }
 

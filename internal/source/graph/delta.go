@@ -30,7 +30,11 @@ func (s *session) ReadSince(
 		return full, s.Read(ctx, t, identity, sink)
 	}
 	if state, ok := s.source.decodeCursor(t, since); ok {
-		increment, err := s.readDelta(ctx, t, identity, state, sink)
+		var increment port.Increment
+		err := s.source.recovering(func() (err error) {
+			increment, err = s.readDelta(ctx, t, identity, state, sink)
+			return err
+		})
 		if err == nil || !restarts(err) {
 			return increment, err
 		}

@@ -215,7 +215,7 @@ func (d *deltaReading) place(id string) place {
 func (d *deltaReading) each(ids []string, requests int, do func(ctx context.Context, id string) error) error {
 	group, ctx := errgroup.WithContext(d.ctx)
 	for _, id := range ids {
-		leave, err := d.workload.enter(ctx, requests)
+		leave, err := d.room.enter(ctx, requests)
 		if err != nil {
 			if err := group.Wait(); err != nil {
 				return err
@@ -224,7 +224,7 @@ func (d *deltaReading) each(ids []string, requests int, do func(ctx context.Cont
 		}
 		group.Go(func() error {
 			defer leave()
-			return do(ctx, id)
+			return d.session.source.recovering(func() error { return do(ctx, id) })
 		})
 	}
 	return group.Wait()

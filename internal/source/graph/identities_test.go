@@ -199,6 +199,67 @@ func TestChallengeAfterARefusal(t *testing.T) {
 	}
 }
 
+// stalled is an identity whose tokens are short-lived, and whose second one does not
+// come.
+type stalled struct {
+	named
+	asked chan struct{}
+}
+
+func (s *stalled) Token(ctx context.Context, request port.TokenRequest) (port.Token, error) {
+	token, err := s.named.Token(ctx, request)
+	token.ExpiresOn = time.Now().Add(renewBefore)
+	if s.issued > 1 {
+		select {
+		case <-s.asked:
+		default:
+			close(s.asked)
+		}
+		<-ctx.Done()
+		return port.Token{}, context.Cause(ctx)
+	}
+	return token, err
+}
+
+// TestAnIdentityThatWaitsStallsNoOther: the user's token does not come while more of
+// its items wait for one than may be in flight. The service principal reads a type of
+// the same workload to its end.
+func TestAnIdentityThatWaitsStallsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newOwnGraph(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Count(r.URL.Path, "/") == 2 {
+				io.WriteString(w, things(100))
+				return
+			}
+			io.WriteString(w, `{"value":[]}`)
+		})
+		session := offline(t, g, func(c *Config) { c.MaxConnections = 1 }).Open()
+		defer session.Close()
+		ctx, leave := context.WithCancel(t.Context())
+		user, sp := &stalled{named{name: "user"}, make(chan struct{})}, &named{name: "sp"}
+		ended := make(chan error, 1)
+		go func() {
+			ended <- session.Read(ctx, withChild("/user"), user, func(port.Item) error { return nil })
+		}()
+		<-user.asked
+		synctest.Wait() // as many of its items are in flight as may be
+		items := 0
+		limited, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		err := session.Read(limited, withChild("/sp"), sp, func(port.Item) error {
+			items++
+			return nil
+		})
+		if err != nil || items != 100 || len(g.mixed) > 0 {
+			t.Errorf("the service principal read %d items: %v; mixed: %v", items, err, g.mixed)
+		}
+		leave()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the user: %v", err)
+		}
+	})
+}
+
 // TestTwoSessionsShareTheirGates: two syncs of a tenant together keep its limits,
 // and neither ends with the other.
 func TestTwoSessionsShareTheirGates(t *testing.T) {

@@ -46,11 +46,11 @@ func (r *reading) assemble(p place, key string, e entry) (entry, error) {
 	group, ctx := errgroup.WithContext(r.ctx)
 	var detail entry
 	var members []member
-	group.Go(func() (err error) {
+	r.beside(group, func() (err error) {
 		detail, err = r.detail(ctx, p, key, e)
 		return err
 	})
-	group.Go(func() (err error) {
+	r.beside(group, func() (err error) {
 		members, err = r.children(ctx, p, key, e.odataType, r.t.Children)
 		return err
 	})
@@ -60,6 +60,11 @@ func (r *reading) assemble(p place, key string, e entry) (entry, error) {
 	raw, err := withMembers(detail, members)
 	detail.raw = raw
 	return detail, err
+}
+
+// beside runs one of several requests of an item in a group.
+func (r *reading) beside(group *errgroup.Group, request func() error) {
+	group.Go(func() error { return r.session.source.recovering(request) })
 }
 
 // detail reads an item again, on its own.
@@ -111,7 +116,7 @@ func (r *reading) children(ctx context.Context, p place, key, odataType string, 
 	} else if len(children) > 1 {
 		group, ctx := errgroup.WithContext(ctx)
 		for i := range children {
-			group.Go(func() error { return read(ctx, i) })
+			r.beside(group, func() error { return read(ctx, i) })
 		}
 		if err := group.Wait(); err != nil {
 			return nil, err
@@ -192,7 +197,7 @@ func (r *reading) elements(ctx context.Context, c *call, p place, entries []entr
 			_ = group.Wait()
 			return invalid(c.operation, "an element has no usable id")
 		}
-		group.Go(func() error {
+		r.beside(group, func() error {
 			members, err := r.children(ctx, p.item(e.id), e.id, e.odataType, child.Children)
 			if err != nil {
 				return err

@@ -40,7 +40,7 @@ func (r *reading) pages(ctx context.Context, current fetched, k *keys, options l
 		var pending chan fetched
 		if following != nil {
 			pending = make(chan fetched, 1)
-			go func() { pending <- r.fetch(ctx, following, k, listOptions{}) }()
+			go func() { pending <- r.fetchAhead(ctx, following, k) }()
 		}
 		handleErr := handle(current.page.entries)
 		if pending != nil {
@@ -77,6 +77,18 @@ func (r *reading) follow(f fetched, pages int, options listOptions, links map[ui
 		return nil, invalid(f.call.operation, "the next page is on another host or of another version, and was not asked for")
 	}
 	return following, nil
+}
+
+// fetchAhead fetches a page in a goroutine of its own.
+func (r *reading) fetchAhead(ctx context.Context, c *call, k *keys) (f fetched) {
+	err := r.session.source.recovering(func() error {
+		f = r.fetch(ctx, c, k, listOptions{})
+		return nil
+	})
+	if err != nil {
+		f = fetched{err: err}
+	}
+	return f
 }
 
 func (r *reading) fetch(ctx context.Context, c *call, k *keys, options listOptions) fetched {

@@ -31,8 +31,10 @@ type reading struct {
 	t          *catalog.Type
 	credential *credential
 	workload   *workload
+	room       *room
 	keys       *keys
 	seed       maphash.Seed
+	repeated   repeated
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -56,7 +58,8 @@ type reading struct {
 //
 // An item that lies in two pages of a list, because the list moved while it was
 // read, is given to sink twice: the vault stages it once when both are the same, and
-// refuses the second when they differ. An item that is listed but answers 404
+// refuses the second when they differ. Where an item takes other requests it is not
+// read a second time if the list says the same of it. An item that is listed but answers 404
 // when it is read makes the type incomplete, as every other failure does: the
 // next sync will see whether it is gone.
 //
@@ -77,13 +80,15 @@ func (s *session) Read(ctx context.Context, configurationType *catalog.Type, ide
 func (s *session) newReading(
 	ctx context.Context, configurationType *catalog.Type, identity port.Identity, sink func(port.Item) error,
 ) (*reading, func()) {
+	gate, c := configurationType.GateName(), s.credential(identity)
 	readCtx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.ctx, func() { cancel(context.Canceled) })
 	r := &reading{
 		session:    s,
 		t:          configurationType,
-		credential: s.credential(identity),
-		workload:   s.workload(configurationType.GateName()),
+		credential: c,
+		workload:   s.workload(gate),
+		room:       s.room(gate, c),
 		keys:       keysOf(configurationType),
 		seed:       maphash.MakeSeed(),
 		ctx:        readCtx,
@@ -98,7 +103,7 @@ func (s *session) newReading(
 
 // all reads everything, and returns when nothing is in flight.
 func (r *reading) all() error {
-	_ = r.note(r.run())
+	_ = r.note(r.session.source.recovering(r.run))
 	_ = r.items.Wait() // its functions return nothing: see note
 	if err := context.Cause(r.ctx); err != nil {
 		return err
@@ -135,7 +140,9 @@ func (r *reading) run() error {
 			if !safeID(id) {
 				return r.note(invalid("GET /"+r.t.Version+r.t.Each.Path, "an item has no usable id"))
 			}
-			return r.note(r.readAt(r.session.source.root(r.t.Path, id), id, false))
+			return r.note(r.session.source.recovering(func() error {
+				return r.readAt(r.session.source.root(r.t.Path, id), id, false)
+			}))
 		})
 	}
 	var err error
@@ -213,13 +220,16 @@ func (r *reading) begin(c *call, p place, parent string, e entry) error {
 		_ = r.note(invalid(c.operation, "the id of an item cannot stand in a path"))
 		return nil
 	}
-	leave, err := r.workload.enter(r.ctx, r.requestsOf(e))
+	if r.repeated.same(id, maphash.Bytes(r.seed, e.raw)) {
+		return nil
+	}
+	leave, err := r.room.enter(r.ctx, r.requestsOf(e))
 	if err != nil {
 		return err
 	}
 	r.items.Go(func() error {
 		defer leave()
-		return r.note(r.complete(p.item(e.id), id, e.id, e))
+		return r.note(r.session.source.recovering(func() error { return r.complete(p.item(e.id), id, e.id, e) }))
 	})
 	return nil
 }
@@ -245,7 +255,10 @@ func (r *reading) give(id, name string, raw []byte) error {
 	if err := context.Cause(r.ctx); err != nil {
 		return err
 	}
-	if err := r.sink(port.Item{ID: id, DisplayName: name, JSON: raw}); err != nil {
+	err := r.session.source.recoveringAs(errSinkBug, func() error {
+		return r.sink(port.Item{ID: id, DisplayName: name, JSON: raw})
+	})
+	if err != nil {
 		r.cancel(err)
 		return err
 	}

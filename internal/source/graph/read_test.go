@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -273,6 +274,61 @@ func TestRepeatedItems(t *testing.T) {
 	got := read(t, source, collection("/things"))
 	if diff := cmp.Diff([]string{"a", "a", "b", "b"}, got.ids); got.err != nil || diff != "" {
 		t.Error(got.err, diff)
+	}
+}
+
+// TestRepeatedItemsAreReadOnce: what a list says twice of an item costs its other
+// requests once, also in another page; what differs is read again, and is the vault's
+// to judge.
+func TestRepeatedItemsAreReadOnce(t *testing.T) {
+	detailed := withChild("/things")
+	detailed.Detail = &catalog.Detail{}
+	for name, typ := range map[string]*catalog.Type{"children": withChild("/things"), "detail and children": detailed} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeGraph{}
+			source, server := serve(t, f)
+			f.one = routes(map[string]http.HandlerFunc{
+				"/v1.0/things": func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Query().Has("page") {
+						io.WriteString(w, `{"value":[{"id":"b","v":1},{"id":"a","v":1},{"id":"a","v":2},{"id":"c","v":1}]}`)
+						return
+					}
+					fmt.Fprintf(w, `{"value":[{"id":"a","v":1},{"id":"b","v":1}],"@odata.nextLink":"%s/v1.0/things?page=2"}`, server.URL)
+				},
+				"/v1.0/things/*": ok(`{"value":[]}`),
+				"/v1.0/things/a": ok(`{"id":"a"}`),
+				"/v1.0/things/b": ok(`{"id":"b"}`),
+				"/v1.0/things/c": ok(`{"id":"c"}`),
+			})
+			got := read(t, source, typ)
+			if diff := cmp.Diff([]string{"a", "a", "b", "c"}, got.ids); got.err != nil || diff != "" {
+				t.Error(got.err, diff)
+			}
+			for id, want := range map[string]int{"a": 2, "b": 1, "c": 1} {
+				if n := f.count("/v1.0/things/" + id + "/c"); n != want {
+					t.Errorf("the children of %s were read %d times, want %d", id, n, want)
+				}
+			}
+		})
+	}
+}
+
+// TestRepeatedForgets: what is kept of a list does not grow with it.
+func TestRepeatedForgets(t *testing.T) {
+	var r repeated
+	for i := range 5 * repeatedWithin {
+		id := strconv.Itoa(i)
+		if r.same(id, 1) || !r.same(id, 1) || r.same(id, 2) {
+			t.Fatalf("item %d", i)
+		}
+		if n := len(r.recent) + len(r.before); n > 2*repeatedWithin {
+			t.Fatalf("%d are kept", n)
+		}
+	}
+	for back := range repeatedWithin {
+		if id := strconv.Itoa(5*repeatedWithin - 1 - back); !r.same(id, 2) {
+			t.Fatalf("the item %d back is forgotten", back)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type session struct {
 	queues      map[queueKey]*queue
 	credentials map[port.Identity]*credential
 	workloads   map[string]*workload
+	rooms       map[roomKey]*room
 }
 
 // Stats implements [port.Session].
@@ -69,33 +70,55 @@ func (s *session) workload(name string) *workload {
 	defer s.mu.Unlock()
 	w := s.workloads[name]
 	if w == nil {
-		most := int64(requestsPerConnection * s.source.config.MaxConnections)
-		w = &workload{gate: s.source.gate(name), items: semaphore.NewWeighted(most), most: most}
+		w = &workload{gate: s.source.gate(name)}
 		s.workloads[name] = w
 	}
 	return w
 }
 
+// room returns the room for the items that an identity reads of a workload.
+func (s *session) room(workload string, identity *credential) *room {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := roomKey{workload, identity}
+	r := s.rooms[key]
+	if r == nil {
+		most := int64(requestsPerConnection * s.source.config.MaxConnections)
+		r = &room{requests: semaphore.NewWeighted(most), most: most}
+		s.rooms[key] = r
+	}
+	return r
+}
+
 // workload is a gate, and whether this sync still believes in what is behind it.
 type workload struct {
-	gate *gate
-	// items counts the requests of the items that are being completed, at most so
-	// many: all types behind the gate share one limit, because more would only wait
-	// there, and take memory.
-	items    *semaphore.Weighted
-	most     int64
+	gate     *gate
 	failures atomic.Int32
 	givenUp  atomic.Bool
 }
 
+// room counts the requests of the items that are being completed: all types behind a
+// gate that one identity reads share one limit, because more would only wait at the
+// gate, and take memory. Each identity has a room of its own. The items of one that
+// waits for its token stand still, and would leave no room to the other.
+type room struct {
+	requests *semaphore.Weighted
+	most     int64
+}
+
+type roomKey struct {
+	workload string
+	identity *credential
+}
+
 // enter waits until an item may be completed that needs some requests. Call leave
 // when it is.
-func (w *workload) enter(ctx context.Context, requests int) (leave func(), err error) {
-	n := min(max(1, int64(requests)), w.most)
-	if w.items.Acquire(ctx, n) != nil {
+func (r *room) enter(ctx context.Context, requests int) (leave func(), err error) {
+	n := min(max(1, int64(requests)), r.most)
+	if r.requests.Acquire(ctx, n) != nil {
 		return nil, context.Cause(ctx)
 	}
-	return func() { w.items.Release(n) }, nil
+	return func() { r.requests.Release(n) }, nil
 }
 
 // observe learns from what one answer says of workloads, or from there being none.

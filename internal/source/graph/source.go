@@ -179,6 +179,7 @@ func (s *Source) Open() port.Session {
 		queues:      make(map[queueKey]*queue),
 		credentials: make(map[port.Identity]*credential),
 		workloads:   make(map[string]*workload),
+		rooms:       make(map[roomKey]*room),
 	}
 	session.pipeline = runtime.NewPipeline("understudy", "v1", runtime.PipelineOptions{
 		PerRetry: []policy.Policy{tokenPolicy{}},

@@ -1,0 +1,206 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// followExpiry bounds one request of a follower; followHeartbeat is how often the
+	// engine says that it is there: after two that are missing the follower asks
+	// another node.
+	followExpiry    = 10 * time.Second
+	followHeartbeat = time.Second
+	// longestFollowPause is between two attempts to follow.
+	longestFollowPause = 2 * time.Second
+)
+
+// follower reads a stream from where it is on, for as long as the journal is open:
+// it brings what other processes append. Whatever happens to the connection, the
+// engine or its leader, it goes on behind the last message that was taken in.
+type follower struct {
+	journal *Journal
+	what    string
+	stream  jetstream.Stream
+	subject string
+	// position is the stream's sequence of the last message that was taken in.
+	position atomic.Uint64
+	take     func(context.Context, jetstream.Msg) error
+}
+
+// run follows until the context is done.
+func (f *follower) run(ctx context.Context) {
+	for pause := shortestPause; ctx.Err() == nil; {
+		before := f.position.Load()
+		err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if f.position.Load() != before {
+			pause = shortestPause
+		}
+		f.journal.logger.Warn("following the journal was interrupted, and goes on", "stream", f.what, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, longestFollowPause)
+	}
+}
+
+func (f *follower) follow(ctx context.Context) error {
+	consumer, err := f.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{f.subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq: f.position.Load() + 1, InactiveThreshold: time.Minute, MaxResetAttempts: 1,
+	})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages(jetstream.PullExpiry(followExpiry), jetstream.PullHeartbeat(followHeartbeat))
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	for {
+		message, err := messages.Next()
+		if err != nil {
+			return err
+		}
+		meta, err := message.Metadata()
+		if err != nil {
+			return err
+		}
+		if err := f.take(ctx, message); err != nil {
+			return fmt.Errorf("message %d: %w", meta.Sequence.Stream, err)
+		}
+		f.position.Store(meta.Sequence.Stream)
+	}
+}
+
+// followRecord takes in a record that the follower brought.
+func (j *Journal) followRecord(_ context.Context, message jetstream.Msg) error {
+	if message.Subject() == j.names.record(probe) {
+		return nil
+	}
+	record, err := j.store.recordOf(message, message.Data())
+	if err != nil {
+		j.logger.Error("a record in the journal cannot be read, and is left out", "subject", message.Subject(), "error", err)
+		return nil
+	}
+	j.adoptRecord(record)
+	return nil
+}
+
+// followEvent takes in an event that the follower brought.
+func (j *Journal) followEvent(ctx context.Context, message jetstream.Msg) error {
+	if message.Subject() == j.names.event(probe) {
+		return nil
+	}
+	event, err := storedEvent(message)
+	if err != nil {
+		j.logger.Error("an event in the journal cannot be read, and is left out", "subject", message.Subject(), "error", err)
+		return nil
+	}
+	l, err := j.find(ctx, nameOf(strings.TrimPrefix(message.Subject(), j.names.event(""))))
+	if err != nil && isNotFound(err) {
+		return nil // its record is no longer kept
+	}
+	if err != nil || l == nil {
+		return err
+	}
+	if l.adopt(event) {
+		return nil
+	}
+	return l.catchUp(ctx)
+}
+
+// adoptRecord takes a record in, whoever brings it first, and returns the log of its
+// sync, or nil when that is finished.
+func (j *Journal) adoptRecord(record *kept) *live {
+	j.mu.Lock()
+	e := record.entry
+	j.index.last[e.tenant] = max(j.index.last[e.tenant], record.sequence)
+	if known := j.index.byName[e.name]; known != nil {
+		// It is over, by its record; its log is here until its last event is.
+		known.finished = known.finished || e.finished
+		l := j.live[e.name]
+		j.mu.Unlock()
+		return l
+	}
+	j.index.add(e)
+	var l *live
+	if !e.finished {
+		l = newLive(j, e.name, record.sync, record.sequence)
+		j.live[e.name] = l
+		j.index.running[e.tenant] = e.name
+	}
+	j.mu.Unlock()
+	j.signal()
+	return l
+}
+
+// find returns the live log of a sync, or nil when it is finished. One that this
+// process has not heard of is looked for.
+func (j *Journal) find(ctx context.Context, name string) (*live, error) {
+	j.mu.Lock()
+	l, known := j.live[name], j.index.byName[name] != nil
+	j.mu.Unlock()
+	if l != nil || known {
+		return l, nil
+	}
+	record, err := j.store.record(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return j.adoptRecord(record), nil
+}
+
+// findFresh is find, for those who ask what is: they hear of what other processes
+// appended before they asked. Where the engine does not answer in time they get what
+// is known here.
+func (j *Journal) findFresh(ctx context.Context, name string) (*live, error) {
+	l, err := j.find(ctx, name)
+	if err != nil || l == nil || !j.clustered() {
+		return l, err
+	}
+	looking, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	if err := l.catchUp(looking); err != nil {
+		j.logger.Debug("whether others appended to a sync cannot be found out", "sync", name, "error", err)
+	}
+	return l, nil
+}
+
+// freshTimeout is how long a reader waits to hear of what other processes appended.
+const freshTimeout = 2 * time.Second
+
+// catchUpTenant takes in the records of a tenant that are stored now, and returns the
+// sequence of the last, or 0.
+func (j *Journal) catchUpTenant(ctx context.Context, tenant string) (uint64, error) {
+	last, err := j.store.lastRecord(ctx, tenant)
+	if err != nil || last == nil {
+		return 0, err
+	}
+	for {
+		j.mu.Lock()
+		known := j.index.last[tenant]
+		j.mu.Unlock()
+		if known >= last.sequence {
+			return last.sequence, nil
+		}
+		next, err := j.store.nextRecord(ctx, tenant, known)
+		if err != nil {
+			return 0, err
+		}
+		if next == nil || next.sequence > last.sequence {
+			next = last // those between were replaced meanwhile
+		}
+		j.adoptRecord(next)
+	}
+}
