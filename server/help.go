@@ -12,7 +12,7 @@ import (
 
 // helpCommand prints help pages.
 type helpCommand struct {
-	Reason string `arg:"" optional:"" help:"A reason as the server reports it, or an AADSTS code; without it, the list of all."`
+	Reason string `arg:"" optional:"" help:"A reason or state as the server reports it, or an AADSTS code; without it, the list of all."`
 }
 
 // Help returns examples.
@@ -25,7 +25,8 @@ Examples:
   understudy help CONDITIONAL_ACCESS_BLOCKED
   understudy help AADSTS53003
   understudy help ERROR_REASON_SYNC_ALREADY_RUNNING
-  understudy help COUNT_COLLAPSED`
+  understudy help COUNT_COLLAPSED
+  understudy help PARTIALLY_SUCCEEDED`
 }
 
 // Run prints a page, or the list of pages.
@@ -55,6 +56,8 @@ var topicHeadings = map[help.Group]string{
 	help.Authentication: "An identity of a tenant could not authenticate (AuthFailureReason):",
 	help.Error:          "A call or a sync failed (ErrorReason):",
 	help.Configuration:  "A configuration was not backed up completely (ConfigurationFailureReason):",
+	help.State:          "How a sync stands, or ended (SyncState):",
+	help.Cause:          "What is missing of a sync that PARTIALLY_SUCCEEDED (PartialCause):",
 }
 
 // writeTopics writes one line for each topic, below the heading of its group.

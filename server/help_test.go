@@ -31,6 +31,10 @@ func TestHelpOfAReason(t *testing.T) {
 		{"COUNT_COLLAPSED", "## CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED\n"},
 		{"THROTTLED", "# The sign-in service asks to wait\n"},
 		{"CONFIGURATION_FAILURE_REASON_THROTTLED", "## CONFIGURATION_FAILURE_REASON_THROTTLED\n"},
+		{"PARTIALLY_SUCCEEDED", "## SYNC_STATE_PARTIALLY_SUCCEEDED\n"},
+		{"SYNC_STATE_FAILED", "## SYNC_STATE_FAILED\n"},
+		{"push-failed", "## PARTIAL_CAUSE_PUSH_FAILED\n"},
+		{"states", "# How a sync stands\n"},
 		{"errors", "# Errors of calls and syncs\n"},
 	} {
 		code, out, stderr := command(t, "help", c.topic)
@@ -48,6 +52,7 @@ func TestHelpOfEveryValue(t *testing.T) {
 	t.Parallel()
 	for _, enum := range []map[int32]string{
 		understudyv1.AuthFailureReason_name, understudyv1.ErrorReason_name, understudyv1.ConfigurationFailureReason_name,
+		understudyv1.SyncState_name, understudyv1.PartialCause_name,
 	} {
 		for number, name := range enum {
 			if number == 0 {
@@ -88,14 +93,14 @@ func TestHelpListsEverything(t *testing.T) {
 	}
 	const begin = "An identity of a tenant could not authenticate (AuthFailureReason):\n\n" +
 		"  account-disabled            The user's account is disabled in the tenant, or may not sign in at this hour.\n"
-	const end = "  interrupted                             The sync was cancelled or ran out of time before this was read.\n" +
+	const end = "  push-failed                 The commit was made, and the remote did not take it.\n" +
 		"\nPrint one of them: understudy help NAME. An AADSTS code does as well: understudy help AADSTS53003.\n"
 	if !strings.HasPrefix(out, begin) || !strings.HasSuffix(out, end) {
 		t.Errorf("the list is\n%s", out)
 	}
 	topics := strings.Count(out, "\n  ")
 	if want := len(understudyv1.AuthFailureReason_name) + len(understudyv1.ErrorReason_name) +
-		len(understudyv1.ConfigurationFailureReason_name) - 3; topics != want {
+		len(understudyv1.ConfigurationFailureReason_name) + len(understudyv1.SyncState_name) + len(understudyv1.PartialCause_name) - 5; topics != want {
 		t.Errorf("%d topics, want %d", topics, want)
 	}
 	for line := range strings.Lines(out) {

@@ -25,7 +25,7 @@ func TestHostileTenant(t *testing.T) {
 	files := h.files("contoso")
 	folded, documents := map[string]string{}, 0
 	for path := range files {
-		if filepath.Ext(path) == ".json" {
+		if filepath.Ext(path) == ".json" && filepath.Base(path) != "_names.json" {
 			documents++
 		}
 		if !safePath.MatchString(path) {

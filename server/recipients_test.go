@@ -80,7 +80,7 @@ func backUpSecret(t *testing.T, name, content string) *understudyv1.Snapshot {
 		t.Fatal(err)
 	}
 	defer staging.Close()
-	secretive := &catalog.Type{ID: "entra/secretive", Secrets: []string{"key"}}
+	secretive := &catalog.Type{ID: "entra/secretive", Secrets: []catalog.SecretRule{{Property: "key"}}}
 	if err := staging.Add(secretive, port.Item{ID: "a", JSON: []byte(`{"key":"hunter2"}`)}); err != nil {
 		t.Fatal(err)
 	}

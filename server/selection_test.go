@@ -31,7 +31,7 @@ func (h *harness) items(tenant, configurationType string) int {
 	h.Helper()
 	n := 0
 	for path := range h.files(tenant) {
-		if strings.HasPrefix(path, configurationType+"/") && !strings.HasSuffix(path, "/_index.json") {
+		if strings.HasPrefix(path, configurationType+"/") && !strings.HasSuffix(path, "/_index.json") && !strings.HasSuffix(path, "/_names.json") {
 			n++
 		}
 	}

@@ -93,7 +93,7 @@ func printScenarios(std streams) error {
 		for _, option := range info.Options {
 			options += " " + option
 		}
-		if _, err := fmt.Fprintf(std.out, "%s\n    %s\n", info.Name, info.Description); err != nil {
+		if _, err := fmt.Fprintf(std.out, "%s\n    %s\n    of: %s\n", info.Name, info.Description, info.Of); err != nil {
 			return err
 		}
 		if options == "" {

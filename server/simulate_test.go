@@ -94,7 +94,11 @@ func TestSimulateIsAskedWrongly(t *testing.T) {
 func TestSimulateListsScenarios(t *testing.T) {
 	t.Parallel()
 	code, out, stderr := command(t, "simulate", "--scenarios")
-	for _, name := range []string{"conditional-access-block", "AADSTS53003", "page-missing", "retry_after"} {
+	for _, name := range []string{
+		"conditional-access-block", "AADSTS53003", "page-missing", "retry_after",
+		"wrong-password\n    The password of the user is wrong (AADSTS50126).\n    of: tenants whose user is a service account\n",
+		"    of: tenants whose user is delegated\n", "    of: every tenant\n",
+	} {
 		if code != exitOK || stderr != "" || !strings.Contains(out, name) {
 			t.Errorf("code %d, no %q in %s%s", code, name, out, stderr)
 		}

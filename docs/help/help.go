@@ -2,9 +2,9 @@
 // how, for everything that this service reports.
 //
 // There is one page for each AuthFailureReason, named as the address in
-// `help_uri` ends (`conditional-access-blocked`), and two pages with a section for
-// each value: `errors` (ErrorReason) and `configurations-not-backed-up`
-// (ConfigurationFailureReason). They are Markdown, written to be read as they are.
+// `help_uri` ends (`conditional-access-blocked`), and pages with a section for each
+// value: `errors` (ErrorReason), `configurations-not-backed-up`
+// (ConfigurationFailureReason) and `states` (SyncState, PartialCause). They are Markdown, written to be read as they are.
 package help
 
 import (
@@ -21,6 +21,7 @@ var files embed.FS
 const (
 	Errors         = "errors"
 	Configurations = "configurations-not-backed-up"
+	States         = "states"
 )
 
 // readme is the list of the pages, for readers of the repository.

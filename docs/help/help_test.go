@@ -64,7 +64,7 @@ func sectionHeadings(text string) []string {
 
 func TestEveryReasonHasAPage(t *testing.T) {
 	t.Parallel()
-	want := []string{Errors, Configurations}
+	want := []string{Errors, Configurations, States}
 	for _, reason := range reasons() {
 		name := identity.HelpPage(reason)
 		want = append(want, name)
@@ -119,15 +119,25 @@ func TestExclusionIsTheLastWay(t *testing.T) {
 
 func TestEveryValueHasASection(t *testing.T) {
 	t.Parallel()
-	for page, enum := range map[string]protoreflect.Enum{
-		Errors:         understudyv1.ErrorReason(0),
-		Configurations: understudyv1.ConfigurationFailureReason(0),
+	for page, enums := range map[string][]protoreflect.Enum{
+		Errors:         {understudyv1.ErrorReason(0)},
+		Configurations: {understudyv1.ConfigurationFailureReason(0)},
+		States:         {understudyv1.SyncState(0), understudyv1.PartialCause(0)},
 	} {
 		text, _ := Page(page)
-		if diff := gocmp.Diff(values(enum), sectionHeadings(text)); diff != "" {
+		var all []string
+		for _, enum := range enums {
+			all = append(all, values(enum)...)
+		}
+		got := sectionHeadings(text)
+		if page == States { // in the order of a sync, not of the numbers
+			slices.Sort(all)
+			slices.Sort(got)
+		}
+		if diff := gocmp.Diff(all, got); diff != "" {
 			t.Errorf("%s.md, sections (-want +got):\n%s", page, diff)
 		}
-		for _, value := range values(enum) {
+		for _, value := range all {
 			section, ok := Section(page, value)
 			if summary := Summary(section); !ok || summary == "" || len(section) < 150 {
 				t.Errorf("%s.md: %s says nothing: %q", page, value, section)

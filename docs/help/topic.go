@@ -20,6 +20,10 @@ const (
 	Error
 	// Configuration: the values of ConfigurationFailureReason.
 	Configuration
+	// State: the values of SyncState.
+	State
+	// Cause: the values of PartialCause.
+	Cause
 )
 
 // prefixes are how the values of each group begin on the wire, in the spelling of
@@ -28,6 +32,8 @@ var prefixes = [...]string{
 	Authentication: "auth-failure-reason-",
 	Error:          "error-reason-",
 	Configuration:  "configuration-failure-reason-",
+	State:          "sync-state-",
+	Cause:          "partial-cause-",
 }
 
 // Topic is a value of an enumeration that has help.
@@ -77,13 +83,15 @@ func Topics() []Topic { return topics() }
 var topics = sync.OnceValue(func() []Topic {
 	var all []Topic
 	for _, name := range Names() {
-		if name != Errors && name != Configurations {
+		if name != Errors && name != Configurations && name != States {
 			text, _ := Page(name)
 			all = append(all, Topic{Group: Authentication, Name: name, Text: text, full: prefixes[Authentication] + name})
 		}
 	}
 	all = append(all, sections(Errors, Error)...)
 	all = append(all, sections(Configurations, Configuration)...)
+	all = append(all, sections(States, State)...)
+	all = append(all, sections(States, Cause)...)
 	taken := make(map[string]bool)
 	for i, topic := range all {
 		if taken[topic.Name] {
@@ -132,7 +140,7 @@ func Find(name string) (string, error) {
 		text, _ := Page(page)
 		return text, nil
 	}
-	names := []string{Errors, Configurations}
+	names := []string{Errors, Configurations, States}
 	for _, topic := range topics() {
 		if wanted == topic.Name || wanted == topic.full {
 			return topic.Text, nil

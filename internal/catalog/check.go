@@ -47,7 +47,7 @@ func check(t *Type, workload string) []string {
 	p.when(len(t.ServicePrincipal)+len(t.User) == 0, "service_principal and user are both empty: nobody can read the type")
 	p.when(t.Gate != "" && !gateForm.MatchString(t.Gate), "gate %q must be in kebab case", t.Gate)
 	p.propertyPaths("volatile", t.Volatile)
-	p.propertyPaths("secrets", t.Secrets)
+	p.secrets(t.Secrets, t.Volatile)
 	p.arrays(t.Arrays)
 	p.payloads(t.Payloads)
 	p.answers("not_available", t.NotAvailable)

@@ -107,6 +107,7 @@ func (c *Catalog) add(file string, text []byte) []error {
 	}
 	workload := strings.TrimSuffix(path.Base(file), ".yaml")
 	var mistakes []error
+	before := ""
 	for _, node := range root.Content {
 		t := &Type{}
 		if err := node.Load(t, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
@@ -116,7 +117,10 @@ func (c *Catalog) add(file string, text []byte) []error {
 		problems := check(t, workload)
 		if _, ok := c.byID[t.ID]; ok {
 			problems = append(problems, "the id occurs twice")
+		} else if t.ID < before {
+			problems = append(problems, "it comes after "+before+": entries are sorted by id, so that one is found")
 		}
+		before = max(before, t.ID)
 		for _, problem := range problems {
 			mistakes = append(mistakes, &EntryError{File: file, Line: node.Line, Entry: t.ID, Detail: problem})
 		}

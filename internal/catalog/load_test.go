@@ -30,6 +30,7 @@ func TestLoadRefusesMistakes(t *testing.T) {
 		"not a list":         {"id: entra/a\n", "list of entries", 1},
 		"not YAML":           {good + "  user: [\n", "", 8},
 		"same id twice":      {good + good, "twice", 7},
+		"not sorted":         {strings.ReplaceAll(good, "entra/a", "entra/b") + good, "sorted", 7},
 		"other workload":     {strings.ReplaceAll(good, "entra/a", "intune/a"), "workload", 1},
 		"id":                 {strings.ReplaceAll(good, "entra/a", "entra/A b"), "kebab", 1},
 		"display name":       {strings.ReplaceAll(good, "display_name: A", "display_name: ''"), "display_name", 1},
@@ -59,6 +60,12 @@ func TestLoadRefusesMistakes(t *testing.T) {
 		"volatile":           {good + "  volatile: [a//b]\n", "empty segment", 1},
 		"volatile twice":     {good + "  volatile: [a, a]\n", "twice", 1},
 		"secret":             {good + "  secrets: ['a*']\n", "asterisk", 1},
+		"secret, when":       {good + "  secrets: [{property: a, when: [x]}]\n", "#microsoft.graph", 1},
+		"secret, key":        {good + "  secrets:\n    - property: a\n      unless: [x]\n", "unless", 9},
+		"secret, no path":    {good + "  secrets: [{when: ['#microsoft.graph.x']}]\n", "empty segment", 1},
+		"secret, no type":    {good + "  secrets: [{property: a, when: ['#microsoft.graph.x']}]\n  volatile: ['**/@odata.type']\n", "dropped", 1},
+		"secret, list":       {good + "  secrets: [[a]]\n", "", 7},
+		"secret twice":       {good + "  secrets: [a, {property: a, when: ['#microsoft.graph.x']}]\n", "twice", 1},
 		"array key":          {good + "  arrays: [{path: a, key: '*'}]\n", "one property", 1},
 		"payload":            {good + "  payloads: [{property: '**/b', extension: ps1}]\n", "names of letters", 1},
 		"payload, wildcard":  {good + "  payloads: [{property: 'a/*', extension: ps1}]\n", "a name last", 1},
@@ -116,8 +123,8 @@ func TestVersionFollowsContent(t *testing.T) {
 		return c.Version()
 	}
 	second := strings.ReplaceAll(good, "entra/a", "entra/b")
-	if version(good+second) != version(second+"\n# a comment\n"+good) {
-		t.Error("order and comments change the version")
+	if version(good+second) != version(good+"\n# a comment\n"+second) {
+		t.Error("comments change the version")
 	}
 	if version(good) == version(good+"  volatile: [a]\n") {
 		t.Error("an entry changes without the version")

@@ -146,9 +146,38 @@ func TestKnownSecretsAreMarked(t *testing.T) {
 			continue
 		}
 		for _, secret := range secrets {
-			if !slices.Contains(entry.Secrets, secret) {
+			if !slices.ContainsFunc(entry.Secrets, func(rule catalog.SecretRule) bool { return rule.Property == secret && len(rule.When) == 0 }) {
 				t.Errorf("%s: %s is not marked as secret", id, secret)
 			}
+		}
+	}
+}
+
+// Secrets by the type of the object that they are in. Every type of the Settings
+// Catalog's has settings with passwords.
+func TestSecretsOfSomeTypesAreMarked(t *testing.T) {
+	t.Parallel()
+	const setting = "#microsoft.graph.deviceManagementConfigurationSecretSettingValue"
+	c := load(t)
+	marked := func(entry *catalog.Type, property, when string) bool {
+		return slices.ContainsFunc(entry.Secrets, func(rule catalog.SecretRule) bool {
+			return rule.Property == property && slices.Contains(rule.When, when)
+		})
+	}
+	for _, entry := range c.Types() {
+		hasSettings := strings.Contains(entry.Select, "settingInstance") ||
+			slices.ContainsFunc(entry.Arrays, func(rule catalog.ArrayRule) bool { return strings.HasPrefix(rule.Key, "settingInstance/") })
+		if hasSettings && !marked(entry, "**/value", setting) {
+			t.Errorf("%s: the secret settings are not marked", entry.ID)
+		}
+	}
+	for id, rule := range map[string]struct{ property, when string }{
+		"intune/configuration-policies":   {"**/value", setting},
+		"intune/device-configurations":    {"payload", "#microsoft.graph.windows81WifiImportConfiguration"},
+		"intune/resource-access-profiles": {"customXml", "#microsoft.graph.windows10XWifiConfiguration"},
+	} {
+		if entry, ok := c.Get(id); !ok || !marked(entry, rule.property, rule.when) {
+			t.Errorf("%s: %s of %s is not marked as secret", id, rule.property, rule.when)
 		}
 	}
 }

@@ -65,7 +65,7 @@ type Type struct {
 	// Arrays lists arrays whose order means nothing, with what to sort them by.
 	Arrays []ArrayRule `yaml:"arrays"`
 	// Secrets lists properties of which only a keyed fingerprint is stored.
-	Secrets []string `yaml:"secrets"`
+	Secrets []SecretRule `yaml:"secrets"`
 	// Payloads lists properties that hold a file in base64.
 	Payloads []PayloadRule `yaml:"payloads"`
 	// NotAvailable lists answers that say that the tenant does not have the

@@ -108,13 +108,15 @@ func (s *Simulator) putScenario(w http.ResponseWriter, r *http.Request) {
 // postItems changes the items of a collection.
 func (s *Simulator) postItems(w http.ResponseWriter, r *http.Request) {
 	var call struct {
-		// Path of the collection with version; Action is `change`, `remove` or
+		// Path of the collection with version; Action is `change`, `rename`, `remove` or
 		// `count`.
 		Path   string `json:"path"`
 		Action string `json:"action"`
-		// Item is the number of the item, from 0; Count how many there are.
-		Item  int `json:"item"`
-		Count int `json:"count"`
+		// Item is the number of the item, from 0; Count how many there are; Name what the
+		// item is called from now on.
+		Item  int    `json:"item"`
+		Count int    `json:"count"`
+		Name  string `json:"name,omitempty"`
 	}
 	err := read(r, &call)
 	if err == nil {
@@ -123,12 +125,14 @@ func (s *Simulator) postItems(w http.ResponseWriter, r *http.Request) {
 			err = fmt.Errorf("item and count must not be negative")
 		case call.Action == "change":
 			err = s.ChangeItem(call.Path, call.Item)
+		case call.Action == "rename":
+			err = s.RenameItem(call.Path, call.Item, call.Name)
 		case call.Action == "remove":
 			err = s.RemoveItem(call.Path, call.Item)
 		case call.Action == "count":
 			err = s.SetCount(call.Path, call.Count)
 		default:
-			err = fmt.Errorf("action %q must be change, remove or count", call.Action)
+			err = fmt.Errorf("action %q must be change, rename, remove or count", call.Action)
 		}
 	}
 	if err != nil {

@@ -33,7 +33,7 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/items", `{"path":"/v1.0/groups","action":"remove","item":1}`, 200, `"item":1`},
 		{"POST", "/items", `{"path":"/v1.0/groups","action":"change"}`, 200, `"action":"change"`},
 		{"POST", "/items", `{"path":"/v1.0/nothing","action":"change"}`, 400, `is no collection`},
-		{"POST", "/items", `{"path":"/v1.0/groups","action":"paint"}`, 400, `must be change, remove or count`},
+		{"POST", "/items", `{"path":"/v1.0/groups","action":"paint"}`, 400, `must be change, rename, remove or count`},
 		{"POST", "/items", `{"path":"/v1.0/groups","action":"count","count":-1}`, 400, `must not be negative`},
 		{"POST", "/devicelogin", `{"answer":"complete"}`, 404, `no sign-in waits`},
 		{"POST", "/devicelogin", `{"answer":"maybe"}`, 400, `must be complete or decline`},

@@ -129,10 +129,21 @@ func (s *Simulator) appendItem(out []byte, p place, number, revision int, v *vie
 	case s.isHostile(p, number):
 		w.text(shape.nameProperty, hostileIDs()[number])
 	default:
-		w.numbered(shape.nameProperty, shape.title, number+1)
+		w.name(s, p, number, revision)
 	}
 	s.appendContent(w, p, seed, number, revision, v)
 	return append(w.out, '}')
+}
+
+// name writes what an item is called. Only one that was changed has another name.
+func (w *writer) name(s *Simulator, p place, number, revision int) {
+	if revision > 0 {
+		if name, ok := s.data.names.Load(itemKey{p.hash, number}); ok {
+			w.text(p.node.shape.nameProperty, name.(string))
+			return
+		}
+	}
+	w.numbered(p.node.shape.nameProperty, p.node.shape.title, number+1)
 }
 
 func (s *Simulator) appendItemID(out []byte, p place, number int) []byte {
@@ -186,7 +197,10 @@ func (s *Simulator) appendContent(w *writer, p place, seed uint64, number, revis
 		}
 	}
 	if shape.fields != nil {
-		shape.fields(w, &content{seed: seed, number: number, view: v, marker: s.config.Marker, clientID: s.config.ClientID})
+		shape.fields(w, &content{
+			seed: seed, number: number, view: v, marker: s.config.Marker, clientID: s.config.ClientID,
+			groups: extend(mix(s.config.Seed+1), "groups"), items: s.config.Items,
+		})
 	}
 	for _, name := range shape.secrets {
 		if w.key(name) {

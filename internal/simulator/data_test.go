@@ -198,3 +198,91 @@ func TestHostileNames(t *testing.T) {
 		}
 	}
 }
+
+// What is assigned to a group is assigned to one that there is.
+func TestReferencesToGroups(t *testing.T) {
+	t.Parallel()
+	x := start(t, simulator.Config{Items: 5, Children: 3})
+	token := x.token(bySecret)
+	groups := map[any]bool{}
+	for _, group := range x.page("/v1.0/groups", token) {
+		groups[group["id"]] = true
+	}
+	found := 0
+	for _, configuration := range x.page("/beta/deviceManagement/deviceConfigurations", token) {
+		for _, assignment := range x.page(fmt.Sprintf("/beta/deviceManagement/deviceConfigurations/%s/assignments", configuration["id"]), token) {
+			target, _ := assignment["target"].(map[string]any)
+			if found++; !groups[target["groupId"]] {
+				t.Errorf("an assignment to the group %v", target["groupId"])
+			}
+		}
+	}
+	for _, policy := range x.page("/beta/identity/conditionalAccess/policies", token) {
+		conditions, _ := policy["conditions"].(map[string]any)
+		users, _ := conditions["users"].(map[string]any)
+		excluded, _ := users["excludeGroups"].([]any)
+		if found++; len(excluded) != 1 || !groups[excluded[0]] {
+			t.Errorf("a policy for %v", users)
+		}
+	}
+	if found < 6 {
+		t.Errorf("%d references", found)
+	}
+}
+
+func TestRename(t *testing.T) {
+	t.Parallel()
+	x := start(t, simulator.Config{Items: 3})
+	token := x.token(bySecret)
+	before := x.page("/v1.0/groups", token)
+	if err := x.RenameItem("/v1.0/groups", 1, `New "name"`); err != nil {
+		t.Fatal(err)
+	}
+	after := x.page("/v1.0/groups", token)
+	if after[1]["displayName"] != `New "name"` || after[1]["id"] != before[1]["id"] || after[2]["displayName"] != before[2]["displayName"] {
+		t.Errorf("after a rename: %v", after)
+	}
+	if one := x.get(fmt.Sprint("/v1.0/groups/", before[1]["id"]), token); one.json["displayName"] != `New "name"` {
+		t.Errorf("on its own: %s", one.body)
+	}
+	x.Reset()
+	if again := x.page("/v1.0/groups", x.token(bySecret)); again[1]["displayName"] != before[1]["displayName"] {
+		t.Errorf("after Reset: %v", again[1])
+	}
+	var unknown *simulator.UnknownPathError
+	if err := x.RenameItem("/v1.0/nothing", 1, "x"); !errors.As(err, &unknown) {
+		t.Error(err)
+	}
+}
+
+// Secrets that only the type of the object tells of: settings of the Settings Catalog,
+// and the Wi-Fi profile, in base64.
+func TestSecretsByType(t *testing.T) {
+	t.Parallel()
+	x := start(t, simulator.Config{Items: 3, Children: 9, Marker: "MARKER"})
+	token := x.token(bySecret)
+	settings := 0
+	for _, policy := range x.page("/beta/deviceManagement/configurationPolicies", token) {
+		a := x.get(fmt.Sprintf("/beta/deviceManagement/configurationPolicies/%s/settings", policy["id"]), token)
+		settings += strings.Count(string(a.body), `"@odata.type":"#microsoft.graph.deviceManagementConfigurationSecretSettingValue","value":"MARKERSECRET`)
+	}
+	if settings == 0 {
+		t.Error("no setting is secret")
+	}
+	profiles := 0
+	for _, configuration := range x.page("/beta/deviceManagement/deviceConfigurations", token) {
+		if configuration["@odata.type"] != "#microsoft.graph.windows81WifiImportConfiguration" {
+			continue
+		}
+		one := x.get(fmt.Sprint("/beta/deviceManagement/deviceConfigurations/", configuration["id"]), token)
+		encoded, _ := one.json["payload"].(string)
+		// A search for the marker in base64 finds it.
+		if text, err := base64.StdEncoding.DecodeString(encoded); err == nil && strings.Contains(string(text), "MARKERSECRET") &&
+			strings.Contains(encoded, base64.StdEncoding.EncodeToString([]byte("MARKER"))) && configuration["payload"] == nil {
+			profiles++
+		}
+	}
+	if profiles != 1 {
+		t.Errorf("%d Wi-Fi profiles have a key", profiles)
+	}
+}

@@ -35,6 +35,8 @@ type Scenario struct {
 type ScenarioInfo struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
+	// Of says which tenants meet it: those whose user signs in so, or all.
+	Of string `json:"of"`
 	// Options are the fields of a [Scenario] that it takes, by their JSON names.
 	Options []string `json:"options,omitempty"`
 }

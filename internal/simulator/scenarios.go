@@ -177,9 +177,24 @@ func graphScenarios() []scenarioDefinition {
 func Scenarios() []ScenarioInfo {
 	infos := make([]ScenarioInfo, len(definitions))
 	for i := range definitions {
-		infos[i] = ScenarioInfo{definitions[i].name, definitions[i].description, definitions[i].options}
+		d := &definitions[i]
+		infos[i] = ScenarioInfo{d.name, d.description, d.tenants(), d.options}
 	}
 	return infos
+}
+
+// tenants says which tenants meet a scenario: a user of another method of sign-in never
+// makes the requests that it refuses.
+func (d *scenarioDefinition) tenants() string {
+	switch {
+	case d.name == neverCompleted, d.auth != nil && contains(d.auth.grants, grantRefresh):
+		return "tenants whose user is delegated"
+	case d.auth != nil && contains(d.auth.grants, grantPassword):
+		return "tenants whose user is a service account"
+	case d.kind == user:
+		return "tenants with a user"
+	}
+	return "every tenant"
 }
 
 func scenarioNames() []string {

@@ -25,6 +25,14 @@ type content struct {
 	number           int
 	view             *view
 	marker, clientID string
+	// groups names the tenant's groups, items is how many it begins with.
+	groups uint64
+	items  int
+}
+
+// group appends the id of a group of the tenant, which is another one for other seeds.
+func (c *content) group(out []byte, seed uint64) []byte {
+	return appendUUID(out, c.groups, int(mix(seed)%uint64(max(c.items, 1))))
 }
 
 func (s *shape) has(name string) bool { return contains(s.own, name) }
@@ -50,6 +58,9 @@ func newShape(n *node) *shape {
 	s.own = ownProperties[name]
 	if name != "assignments" || intune {
 		s.fields = specialFields[name]
+	}
+	if contains(settingsCatalog, strings.ToLower(n.pattern)) {
+		s.fields = settingFields
 	}
 	return s
 }
@@ -162,7 +173,7 @@ var specialFields = map[string]func(w *writer, c *content){
 func assignmentFields(w *writer, c *content) {
 	if w.key("target") {
 		w.out = append(w.out, `{"@odata.type":"#microsoft.graph.groupAssignmentTarget","groupId":"`...)
-		w.out = append(appendUUID(w.out, mix(c.seed), int(c.seed%1000)), `"}`...)
+		w.out = append(c.group(w.out, c.seed), `"}`...)
 	}
 }
 
@@ -190,7 +201,7 @@ func remediationFields(w *writer, c *content) {
 
 // deviceConfigurationTypes come in turn, so that every kind of child is there.
 var deviceConfigurationTypes = []string{
-	"windows10CustomConfiguration", "iosVpnConfiguration", "windows10GeneralConfiguration", "iosScepCertificateProfile",
+	"windows10CustomConfiguration", "iosVpnConfiguration", "windows81WifiImportConfiguration", "windows10GeneralConfiguration", "iosScepCertificateProfile",
 	"windowsWifiEnterpriseEAPConfiguration", "windowsDomainJoinConfiguration", "androidEnterpriseWiFiConfiguration",
 	"macOSEnterpriseWiFiConfiguration", "macOSScepCertificateProfile", "iosEasEmailProfileConfiguration",
 }
@@ -206,6 +217,12 @@ func deviceConfigurationFields(w *writer, c *content) {
 			w.out = append(w.out, `"omaUri":"./Device/Vendor/Simulated","value":"****","isEncrypted":true,"secretReferenceValueId":`...)
 			w.out = append(appendSecret(w.out, c.marker, "reference", c.seed), `}]`...)
 		}
+	case "windows81WifiImportConfiguration":
+		if !c.view.inList && w.key("payload") {
+			w.out = append(w.out, '"')
+			profile := "<WLANProfile><keyMaterial>" + " " + c.marker + "SECRET" + strconv.FormatUint(c.seed, 16) + "</keyMaterial></WLANProfile>"
+			w.out = append(base64.StdEncoding.AppendEncode(w.out, []byte(profile)), '"')
+		}
 	case "windowsWifiEnterpriseEAPConfiguration":
 		if w.key("preSharedKey") {
 			w.out = appendSecret(w.out, c.marker, "preSharedKey", c.seed)
@@ -213,9 +230,41 @@ func deviceConfigurationFields(w *writer, c *content) {
 	}
 }
 
+// settingsCatalog are the policies whose settings are instances of definitions. A
+// secret one has its value in clear, or a token of the service, and is anywhere below.
+var settingsCatalog = []string{
+	"/devicemanagement/configurationpolicies/{id}/settings", "/devicemanagement/compliancepolicies/{id}/settings",
+	"/deviceappmanagement/targetedmanagedappconfigurations/{id}/settings", "/devicemanagement/reusablepolicysettings",
+}
+
+func settingFields(w *writer, c *content) {
+	if !w.key("settingInstance") {
+		return
+	}
+	secret := func(n uint64) {
+		w.out = append(w.out, `{"@odata.type":"#microsoft.graph.deviceManagementConfigurationSecretSettingValue","value":`...)
+		w.out = append(appendSecret(w.out, c.marker, "setting", c.seed+n), `,"valueState":"`...)
+		w.out = append(append(w.out, [...]string{"notEncrypted", "encryptedValueToken"}[n%2]...), `"}`...)
+	}
+	const simple = `{"@odata.type":"#microsoft.graph.deviceManagementConfigurationSimpleSettingInstance","settingDefinitionId":"simulated_`
+	w.out = append(w.out, `{"@odata.type":"#microsoft.graph.deviceManagementConfigurationChoiceSettingInstance","settingDefinitionId":"simulated_`...)
+	w.out = append(strconv.AppendInt(w.out, int64(c.number), 10), `","choiceSettingValue":{"value":"simulated_1","children":[`...)
+	w.out = append(w.out, simple+`a","simpleSettingValue":`...)
+	secret(0)
+	w.out = append(w.out, `},{"@odata.type":"#microsoft.graph.deviceManagementConfigurationGroupSettingCollectionInstance","settingDefinitionId":"simulated_b",`...)
+	w.out = append(w.out, `"groupSettingCollectionValue":[{"children":[`+simple+`c","simpleSettingValue":`...)
+	secret(1)
+	w.out = append(w.out, `},`+simple+`d","simpleSettingCollectionValue":[`...)
+	secret(2)
+	w.out = append(w.out, `]}]}]}]}}`...)
+}
+
 func policyFields(w *writer, c *content) {
 	w.text("state", [...]string{"enabled", "disabled", "enabledForReportingButNotEnforced"}[c.seed%3])
-	w.raw("conditions", `{"users":{"includeUsers":["All"],"excludeUsers":[]},"clientAppTypes":["all"]}`)
+	if w.key("conditions") {
+		w.out = append(w.out, `{"users":{"includeUsers":["All"],"excludeUsers":[],"excludeGroups":["`...)
+		w.out = append(c.group(w.out, c.seed), `"]},"clientAppTypes":["all"]}`...)
+	}
 	w.raw("grantControls", `{"operator":"OR","builtInControls":["mfa"]}`)
 }
 
@@ -257,7 +306,9 @@ func apiConnectorFields(w *writer, c *content) {
 
 func roleAssignmentFields(w *writer, c *content) {
 	w.id("roleDefinitionId", c.seed+3)
-	w.id("principalId", c.seed+4)
+	if w.key("principalId") {
+		w.out = append(c.group(append(w.out, '"'), c.seed+4), '"')
+	}
 	w.text("directoryScopeId", "/")
 }
 

@@ -24,6 +24,8 @@ type data struct {
 	counts  map[uint64]int
 	removed map[itemKey]bool
 	changed map[itemKey]int
+	// names are those of items that were renamed, which are changed, too.
+	names sync.Map
 }
 
 type itemKey struct {
@@ -70,6 +72,7 @@ func (s *Simulator) Reset() {
 	s.data.Lock()
 	defer s.data.Unlock()
 	s.data.counts, s.data.removed, s.data.changed = maps.Clone(s.counts), map[itemKey]bool{}, map[itemKey]int{}
+	s.data.names.Clear()
 }
 
 // SetScenarios says what goes wrong from now on, in place of what did. Cached
@@ -145,6 +148,17 @@ func (s *Simulator) ChangeItem(path string, i int) error {
 	defer s.data.Unlock()
 	s.data.changed[itemKey{p.hash, i}]++
 	return nil
+}
+
+// RenameItem gives an item of a collection another name, by its number. An error is an
+// [*UnknownPathError].
+func (s *Simulator) RenameItem(path string, i int, name string) error {
+	p, err := s.collectionAt(path)
+	if err != nil {
+		return err
+	}
+	s.data.names.Store(itemKey{p.hash, i}, name)
+	return s.ChangeItem(path, i)
 }
 
 func (s *Simulator) objectAt(path string) (place, error) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -205,6 +207,11 @@ func (e *encoder) decodeContainer(kind jsontext.Kind, at *place, depth int) (int
 	if kind == '{' && !sortMembers(children) {
 		return 0, errDuplicateName
 	}
+	if kind == '{' && at != nil && at.typed {
+		if err := e.hideTyped(children, at); err != nil {
+			return 0, err
+		}
+	}
 	n := node{kind: kind, first: len(e.members)}
 	for _, child := range children {
 		if !child.dropped {
@@ -243,13 +250,45 @@ func (e *encoder) decodeMember(kind jsontext.Kind, at *place, depth int) (next m
 	return next, err
 }
 
+// hideTyped hides the members of an object that are secrets because of its type. They
+// are sorted: the type is wherever it came.
+func (e *encoder) hideTyped(members []member, at *place) (err error) {
+	i, ok := slices.BinarySearchFunc(members, odataType, func(m member, name string) int { return strings.Compare(string(m.name), name) })
+	if !ok || members[i].dropped {
+		return nil
+	}
+	name := strings.TrimPrefix(e.string(members[i].node), "#")
+	for i := range members {
+		m := &members[i]
+		below := at.ofProperty(m.name)
+		if m.dropped || !below.isTyped() || below.action == fingerprint || !slices.Contains(below.secretWhen, name) {
+			continue
+		}
+		if m.node, err = e.hide(m.node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// odataType is the property that says what an object is.
+const odataType = "@odata.type"
+
+// hide puts a fingerprint in the place of a value.
+func (e *encoder) hide(value int) (int, error) {
+	if e.nodes[value].empty() {
+		return value, nil
+	}
+	quoted, err := jsontext.AppendQuote(nil, e.rules.keptSecret(e.append(nil, value, 0), e.stored))
+	e.hidden++
+	return e.add(node{kind: '"', raw: quoted, plain: value + 1}), err
+}
+
 // apply hides or orders a value.
 func (e *encoder) apply(value int, at *place) (int, error) {
 	switch n := e.nodes[value]; {
-	case at.action == fingerprint && !n.empty():
-		quoted, err := jsontext.AppendQuote(nil, e.rules.keptSecret(e.append(nil, value, 0), e.stored))
-		e.hidden++
-		return e.add(node{kind: '"', raw: quoted, plain: value + 1}), err
+	case at.action == fingerprint:
+		return e.hide(value)
 	case at.action == order && n.kind == '[':
 		e.order(n, at.sortBy)
 	}

@@ -42,7 +42,7 @@ func viaEncodingJSON(document []byte) ([]byte, error) {
 func BenchmarkCanonical(b *testing.B) {
 	ruled := &catalog.Type{
 		Volatile: []string{"createdDateTime", "**/version"}, Arrays: []catalog.ArrayRule{{Path: "settings", Key: "id"}},
-		Secrets: []string{"settings/*/settingInstance/secret"},
+		Secrets: []catalog.SecretRule{{Property: "settings/*/settingInstance/secret"}},
 	}
 	for _, test := range []struct {
 		name string

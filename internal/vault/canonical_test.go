@@ -66,13 +66,13 @@ func TestCanonical(t *testing.T) {
 				"    {\n      \"k\": {\n        \"n\": \"a\"\n      },\n      \"z\": 1\n    },\n    {\n      \"k\": {\n        \"n\": \"b\"\n      }\n    }\n  ],\n  \"x\": {\n    \"deep\": [\n      1,\n      2\n    ]\n  }\n}\n",
 		},
 		"secrets are hidden, nothing is not": {
-			rules: catalog.Type{Secrets: []string{"**/secret"}},
+			rules: catalog.Type{Secrets: []catalog.SecretRule{{Property: "**/secret"}}},
 			in:    `{"a":{"secret":"p\u0061ss"},"secret":{"y":1,"x":2},"n":[{"secret":null},{"secret":""},{"secret":[]},{"secret":0}]}`,
 			want: "{\n  \"a\": {\n    \"secret\": \"" + fingerprintOf(`"pass"`) + "\"\n  },\n  \"n\": [\n    {\n      \"secret\": null\n    },\n    {\n      \"secret\": \"\"\n    },\n    {\n      \"secret\": []\n    },\n    {\n      \"secret\": \"" +
 				fingerprintOf("0") + "\"\n    }\n  ],\n  \"secret\": \"" + fingerprintOf("{\n  \"x\": 2,\n  \"y\": 1\n}") + "\"\n}\n",
 		},
 		"dropping wins over hiding, hiding over order": {
-			rules: catalog.Type{Volatile: []string{"a"}, Secrets: []string{"*"}, Arrays: []catalog.ArrayRule{{Path: "b"}}},
+			rules: catalog.Type{Volatile: []string{"a"}, Secrets: []catalog.SecretRule{{Property: "*"}}, Arrays: []catalog.ArrayRule{{Path: "b"}}},
 			in:    `{"a":1,"b":[2]}`,
 			want:  "{\n  \"b\": \"" + fingerprintOf("[\n  2\n]") + "\"\n}\n",
 		},
@@ -149,7 +149,7 @@ func TestCatalogCompiles(t *testing.T) {
 }
 
 func TestFingerprint(t *testing.T) {
-	secretive := &catalog.Type{Secrets: []string{"key"}}
+	secretive := &catalog.Type{Secrets: []catalog.SecretRule{{Property: "key"}}}
 	one := mustRules(t, secretive)
 	other, err := newRules(secretive, []byte("another key that is long enough."))
 	if err != nil {
@@ -272,7 +272,7 @@ func FuzzCanonical(f *testing.F) {
 		f.Fatal(err)
 	}
 	ruled, err := newRules(&catalog.Type{
-		Volatile: []string{"**/volatile"}, Secrets: []string{"**/secret"}, Arrays: []catalog.ArrayRule{{Path: "**/list"}},
+		Volatile: []string{"**/volatile"}, Secrets: []catalog.SecretRule{{Property: "**/secret"}}, Arrays: []catalog.ArrayRule{{Path: "**/list"}},
 	}, testKey)
 	if err != nil {
 		f.Fatal(err)

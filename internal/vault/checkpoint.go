@@ -42,8 +42,12 @@ type checkpoint struct {
 // settledType is what the commit needs of a type, and what Settle returned.
 type settledType struct {
 	// Rules identifies the entry of the catalog.
-	Rules      string          `json:"rules"`
+	Rules string `json:"rules"`
+	// Tree is the folder without its names, which are made with the commit, if it is
+	// Written anew, and References a list of the ids that they are of.
 	Tree       string          `json:"tree,omitempty"`
+	Written    bool            `json:"written,omitempty"`
+	References string          `json:"references,omitempty"`
 	Coverage   *coverageEntry  `json:"coverage"`
 	Settlement port.Settlement `json:"settlement"`
 }
@@ -52,7 +56,7 @@ const (
 	checkpointFile = "understudy-checkpoint.json"
 	// checkpointForm is the form of a checkpoint. It changes, too, when this package
 	// begins to store the same answers in another way.
-	checkpointForm = 1
+	checkpointForm = 2
 	// checkpointShare is how large a part of a sync may pass between checkpoints, when
 	// that is more than the interval: a long sync makes fewer.
 	checkpointShare = 10
@@ -85,9 +89,12 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 	s.mu.Lock()
 	c := &s.checkpoints
 	if staged := s.types[t.ID]; c.sync != "" && staged != nil && wasComplete(result) {
-		kept := &settledType{Rules: rulesName(t), Coverage: s.coverage[t.ID], Settlement: result}
-		if !staged.tree.IsZero() {
-			kept.Tree = staged.tree.String()
+		kept := &settledType{Rules: rulesName(t), Coverage: s.coverage[t.ID], Settlement: result, Written: staged.written}
+		if !staged.bare.IsZero() {
+			kept.Tree = staged.bare.String()
+		}
+		if !staged.kept.IsZero() {
+			kept.References = staged.kept.String()
 		}
 		c.settled[t.ID], c.fresh = kept, true
 		delete(c.left, t.ID)
@@ -134,11 +141,17 @@ func (s *staging) Resumed(t *catalog.Type) (port.Settlement, bool) {
 	if name := rulesName(t); name == "" || name != left.Rules {
 		return port.Settlement{}, false
 	}
-	staged := &stagedType{settled: true}
-	var err error
-	if staged.treeBefore, err = s.folderBefore(t); err == nil && left.Tree != "" {
-		staged.tree = plumbing.NewHash(left.Tree)
+	staged := &stagedType{id: t.ID, settled: true, written: left.Written}
+	folder, err := s.folderBefore(t)
+	if err == nil && !folder.IsZero() {
+		err = staged.readNames(s.storage, folder)
+	}
+	if err == nil && left.Tree != "" {
+		staged.bare = plumbing.NewHash(left.Tree)
 		err = s.useFolder(staged)
+	}
+	if err == nil && left.Written {
+		err = s.resumeNames(staged, left.References)
 	}
 	if err != nil {
 		s.vault.logger.Warn("what an earlier worker of the sync staged of a type cannot be used; it is read again",
@@ -156,13 +169,12 @@ func (s *staging) Resumed(t *catalog.Type) (port.Settlement, bool) {
 	return left.Settlement, true
 }
 
-// useFolder notes that the folder of a type, and what is in it, belongs to the commit.
+// useFolder notes that what is in the folder of a type belongs to the commit.
 func (s *staging) useFolder(staged *stagedType) error {
 	switch {
-	case s.pack.has(staged.tree):
-		s.pack.use(staged.tree)
-		return s.pack.eachEntry(staged.tree, s.pack.use)
-	case staged.tree != staged.treeBefore:
+	case staged.bare != staged.bareBefore && s.pack.has(staged.bare):
+		return s.pack.eachEntry(staged.bare, s.pack.use)
+	case staged.bare != staged.bareBefore:
 		return errors.New("its folder is not there")
 	}
 	return nil

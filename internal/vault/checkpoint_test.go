@@ -43,7 +43,7 @@ func read(t testing.TB, s *staging, at time.Time, readings ...typeReading) map[s
 	settled := map[string]port.Settlement{}
 	for _, r := range readings {
 		for _, id := range sortedKeys(r.items) {
-			if err := s.Add(r.t, port.Item{ID: id, DisplayName: "Name of " + id, JSON: []byte(r.items[id])}); err != nil {
+			if err := s.Add(r.t, port.Item{ID: id, DisplayName: r.nameOf(id), JSON: []byte(r.items[id])}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -235,7 +235,7 @@ func TestUnfitCheckpoints(t *testing.T) {
 		"another key":    readAgain(func(_ *testing.T, v *Vault) { v.config.FingerprintKey = []byte("another key of thirty-two bytes!") }),
 		"a key is old":   readAgain(func(_ *testing.T, v *Vault) { v.config.PreviousFingerprintKeys = [][]byte{testKey} }),
 		"another commit": readAgain(func(t *testing.T, v *Vault) { handCommit(t, v, map[string][2]string{"README.md": {"100644", "x"}}) }),
-		"another form":   file(`"form":1`, `"form":2`),
+		"another form":   file(`"form":2`, `"form":1`),
 		"half a file":    file(`"types"`, ``),
 		"other rules":    file(`"rules":"`, `"rules":"0`),
 		"another folder": file(`"tree":"`, `"tree":"0000`),

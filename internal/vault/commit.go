@@ -29,6 +29,9 @@ func (s *staging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1
 	if info.DryRun {
 		return nil, nil
 	}
+	if err := s.writeNames(); err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
 	root, err := s.writeRoot()
 	if err != nil {
 		return nil, err

@@ -21,10 +21,10 @@ func (s *staging) Basis(t *catalog.Type) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.vault.basis(staged.treeBefore), nil
+	return s.vault.basis(staged.bareBefore), nil
 }
 
-// basis names a folder, the keys of the fingerprints in it, and to whom its secrets
+// basis names a folder without its names, the keys of the fingerprints in it, and to whom its secrets
 // are sealed: where one of them is another, every item is to be read again.
 func (v *Vault) basis(tree plumbing.Hash) string {
 	if tree.IsZero() {
@@ -49,7 +49,7 @@ func (v *Vault) keysName() string {
 // last commit has, but for what was removed. It refuses a reading that builds on
 // something else: what is taken over would then not be what the tenant has.
 func (s *staging) overlay(t *catalog.Type, staged *stagedType, reading port.Reading) error {
-	if basis := s.vault.basis(staged.treeBefore); basis == "" || basis != reading.Since {
+	if basis := s.vault.basis(staged.bareBefore); basis == "" || basis != reading.Since {
 		return fmt.Errorf("the reading of %s by delta builds on another backup than this one", t.ID)
 	}
 	removed := make(map[string]bool, len(reading.Removed))

@@ -16,7 +16,7 @@ func TestDigest(t *testing.T) {
 		t.Fatal(err)
 	}
 	configurationType := &catalog.Type{
-		ID: "print/settings", Volatile: []string{"modified"}, Arrays: []catalog.ArrayRule{{Path: "set"}}, Secrets: []string{"key"},
+		ID: "print/settings", Volatile: []string{"modified"}, Arrays: []catalog.ArrayRule{{Path: "set"}}, Secrets: []catalog.SecretRule{{Property: "key"}},
 	}
 	digest := func(id, name, json string) port.Digest {
 		t.Helper()

@@ -123,7 +123,7 @@ func (e *encoder) payloadsBelow(files *[]payloadFile, rule *payloadRule, value, 
 	case !ok:
 	case depth+1 < len(rule.segments):
 		e.payloadsBelow(files, rule, next, depth+1, name+separator+segment)
-	case rule.appliesTo(e.stringAt(value, "@odata.type")):
+	case rule.appliesTo(e.stringAt(value, odataType)):
 		if content := decodePayload(e.string(next)); len(content) > 0 {
 			suffix := name + separator + segment + "." + rule.extensionFor(e.stringAt(value, rule.fileName))
 			*files = append(*files, payloadFile{suffix, content})

@@ -11,7 +11,7 @@ import (
 
 func TestPayloads(t *testing.T) {
 	r := mustRules(t, &catalog.Type{
-		Secrets: []string{"hidden", "**/password"},
+		Secrets: []catalog.SecretRule{{Property: "hidden"}, {Property: "**/password"}},
 		Payloads: []catalog.PayloadRule{
 			{Property: "script", Extension: "ps1", FileName: "fileName"},
 			{Property: "hidden", Extension: "txt"},
@@ -82,7 +82,7 @@ func TestPayloads(t *testing.T) {
 
 func TestRevealedSecrets(t *testing.T) {
 	r := mustRules(t, &catalog.Type{
-		Secrets:  []string{"**/key", "outer"},
+		Secrets:  []catalog.SecretRule{{Property: "**/key"}, {Property: "outer"}},
 		Volatile: []string{"list/*/at"},
 		Arrays:   []catalog.ArrayRule{{Path: "list", Key: "n"}},
 	})
@@ -111,7 +111,7 @@ func TestRevealedSecrets(t *testing.T) {
 // A secret whose fingerprint by an earlier key is stored keeps it; every other gets
 // one by the key of now.
 func TestFingerprintsAfterRotation(t *testing.T) {
-	configurationType := &catalog.Type{Secrets: []string{"**/key"}, Arrays: []catalog.ArrayRule{{Path: "list"}}}
+	configurationType := &catalog.Type{Secrets: []catalog.SecretRule{{Property: "**/key"}}, Arrays: []catalog.ArrayRule{{Path: "list"}}}
 	before := mustRules(t, configurationType)
 	now, err := newRules(configurationType, []byte("another key that is long enough."))
 	if err != nil {

@@ -80,6 +80,21 @@ type typeReading struct {
 	t       *catalog.Type
 	items   map[string]string
 	reading port.Reading
+	// names are the display names; nil: `Name of <id>`.
+	names map[string]string
+}
+
+func (r typeReading) nameOf(id string) string {
+	if r.names == nil {
+		return "Name of " + id
+	}
+	return r.names[id]
+}
+
+// accepting is a reading of which a short list is believed.
+func (r typeReading) accepting() typeReading {
+	r.reading.AcceptCollapse = true
+	return r
 }
 
 // whole is a complete reading.
@@ -127,7 +142,7 @@ func syncWith(t testing.TB, v *Vault, name string, at time.Time, around func(com
 	s := synced{settled: map[string]port.Settlement{}}
 	for _, r := range readings {
 		for id, document := range r.items {
-			if err := staging.Add(r.t, port.Item{ID: id, DisplayName: "Name of " + id, JSON: []byte(document)}); err != nil {
+			if err := staging.Add(r.t, port.Item{ID: id, DisplayName: r.nameOf(id), JSON: []byte(document)}); err != nil {
 				t.Fatalf("Add %s: %v", id, err)
 			}
 		}
@@ -196,7 +211,7 @@ func filesOf(t testing.TB, directory, ref string) map[string]string {
 func itemsOf(all map[string]string, t *catalog.Type) []string {
 	var names []string
 	for path := range all {
-		if name, ok := strings.CutPrefix(path, t.ID+"/"); ok && name != indexFile {
+		if name, ok := strings.CutPrefix(path, t.ID+"/"); ok && name != indexFile && name != namesFile {
 			names = append(names, strings.TrimSuffix(name, fileEnding))
 		}
 	}

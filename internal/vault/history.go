@@ -87,9 +87,6 @@ func typesChanged(storage *store, before, after *object.Commit) (map[string]bool
 	return types, nil
 }
 
-// displayNamesFile stands beside the items of a type, and changes with other types.
-const displayNamesFile = "_names.json"
-
 // sameItems says whether two folders of a type, which may be zero, are the same but for
 // the names of other types' items.
 func sameItems(storage *store, a, b plumbing.Hash) (bool, error) {
@@ -103,7 +100,7 @@ func sameItems(storage *store, a, b plumbing.Hash) (bool, error) {
 			return false, fmt.Errorf("reading the tree %s: %w", id, err)
 		}
 		folders[i] = entriesOf(tree)
-		delete(folders[i], displayNamesFile)
+		delete(folders[i], namesFile)
 	}
 	return maps.Equal(folders[0], folders[1]), nil
 }

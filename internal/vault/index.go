@@ -56,14 +56,17 @@ func indexSize(items *table) int64 {
 	return size
 }
 
-func writeIndex(w io.Writer, items *table) error {
+// writeIndex gives each line to visit, too.
+func writeIndex(w io.Writer, items *table, visit func(line []byte) error) error {
 	var out []byte
 	separator := "[\n"
 	err := items.eachLine(func(line []byte) error {
 		out = append(append(out[:0], separator...), line...)
 		separator = ",\n"
-		_, err := w.Write(out)
-		return err
+		if _, err := w.Write(out); err != nil {
+			return err
+		}
+		return visit(line)
 	})
 	if err != nil {
 		return err

@@ -68,10 +68,14 @@ func openLines(blob *object.Blob) (*lines, error) {
 	if err != nil {
 		return nil, err
 	}
+	return linesIn(reader), nil
+}
+
+func linesIn(reader io.ReadCloser) *lines {
 	l := &lines{reader: reader, scanner: bufio.NewScanner(reader)}
 	l.scanner.Buffer(nil, maxDocument)
 	l.scanner.Scan() // `[`, or `[]`
-	return l, nil
+	return l
 }
 
 func (l *lines) close() {

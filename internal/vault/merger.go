@@ -163,7 +163,7 @@ func (m *merger) index(merged, ours, theirs map[string]treeEntry) error {
 	ourNames, theirNames := decodeIndex(a), decodeIndex(b)
 	items := map[string]indexed{}
 	for name, entry := range merged {
-		if name == indexFile || entry.mode != modeFile || !strings.HasSuffix(name, fileEnding) {
+		if name == indexFile || name == namesFile || entry.mode != modeFile || !strings.HasSuffix(name, fileEnding) {
 			continue
 		}
 		item, ok := ourNames[name]

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,8 @@ import (
 // model is what the commit rules say that the backup holds of a type.
 type model struct {
 	items map[string]modelItem
+	// names is what the file of names says: id → the line.
+	names map[string]string
 	// short is the list that is not believed, and since when.
 	short []string
 	since time.Time
@@ -26,10 +29,43 @@ type model struct {
 
 // modelItem is what the backup holds of an item.
 type modelItem struct {
-	document string
+	document, displayName string
 	// sealedFor is how many may read its secrets; 0: they are not sealed, or there are
 	// none.
 	sealedFor int
+}
+
+// sameContent says whether two items are the same but for their names, which are no
+// part of them.
+func sameContent(a, b modelItem) bool {
+	a.displayName, b.displayName = "", ""
+	return a == b
+}
+
+// referencesOf returns the ids that items refer to.
+func referencesOf(items map[string]modelItem) map[string]bool {
+	found := map[string]bool{}
+	for id, item := range items {
+		for _, other := range modelGUIDs {
+			if other != id && strings.Contains(item.document, `"`+other+`"`) {
+				found[other] = true
+			}
+		}
+	}
+	return found
+}
+
+// nameReferences makes the file of names of a type anew, for some ids.
+func (m *model) nameReferences(ids map[string]bool, models map[string]*model) {
+	m.names = map[string]string{}
+	for id := range ids {
+		for _, of := range slices.Sorted(maps.Keys(models)) {
+			if item, ok := models[of].items[id]; ok && item.displayName != "" {
+				m.names[id] = fmt.Sprintf(`{"configuration_type":%q,"display_name":%q}`, of, item.displayName)
+				break
+			}
+		}
+	}
 }
 
 // sync applies a reading, as simply as the rules can be said, and returns how the
@@ -83,6 +119,7 @@ func TestCommitRulesModel(t *testing.T) {
 		models := map[string]*model{}
 		at := night
 		commits := 0
+		renamed := 0
 		for range rapid.IntRange(1, 5).Draw(r, "syncs") {
 			at = at.Add(time.Duration(rapid.SampledFrom([]int{1, 30, 59, 60, 61, 1440}).Draw(r, "minutes")) * time.Minute)
 			sealedFor := rapid.SampledFrom([]int{2, 2, 2, 1, 0}).Draw(r, "recipients")
@@ -98,6 +135,7 @@ func TestCommitRulesModel(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
+			refersTo := map[*model]map[string]bool{} // of those whose folders are written
 			for _, configurationType := range types {
 				if rapid.IntRange(0, 4).Draw(r, "selected") == 0 {
 					continue
@@ -109,8 +147,15 @@ func TestCommitRulesModel(t *testing.T) {
 				}
 				before := maps.Clone(m.items)
 				read := drawItems(r, m)
+				if rapid.IntRange(0, 3).Draw(r, "rename") == 0 {
+					renamed++
+				}
 				for id, item := range read {
 					item.sealedFor = 0
+					item.displayName = ""
+					if !strings.Contains(item.document, "2") {
+						item.displayName = fmt.Sprintf("%s of sync %d", id, renamed)
+					}
 					if configurationType == scripted && strings.Contains(item.document, `"key"`) {
 						item.sealedFor = sealedFor
 					}
@@ -121,7 +166,7 @@ func TestCommitRulesModel(t *testing.T) {
 					Identity: asServicePrincipal, Time: at,
 				}
 				for id, item := range read {
-					if err := staging.Add(configurationType, port.Item{ID: id, JSON: []byte(item.document)}); err != nil {
+					if err := staging.Add(configurationType, port.Item{ID: id, DisplayName: item.displayName, JSON: []byte(item.document)}); err != nil {
 						r.Fatal(err)
 					}
 				}
@@ -131,6 +176,18 @@ func TestCommitRulesModel(t *testing.T) {
 				}
 				want := m.sync(reading.Outcome, read, reading.AcceptCollapse, at)
 				checkSettlement(r, got, want, before, m.items)
+				switch {
+				case want == complete:
+					refersTo[m] = referencesOf(read)
+				case want == incomplete && len(read) > 0:
+					refersTo[m] = referencesOf(read)
+					for id := range m.names {
+						refersTo[m][id] = true
+					}
+				}
+			}
+			for m, ids := range refersTo {
+				m.nameReferences(ids, models)
 			}
 			snapshot, err := staging.Commit(t.Context(), port.CommitInfo{Sync: "x", Time: at})
 			if err != nil {
@@ -150,6 +207,11 @@ func TestCommitRulesModel(t *testing.T) {
 	})
 }
 
+// modelGUIDs are ids that items have and refer to.
+var modelGUIDs = []string{
+	"0a0a0a0a-0000-4000-8000-000000000001", "0a0a0a0a-0000-4000-8000-000000000002", "f0f0f0f0-0000-4000-8000-000000000003",
+}
+
 // drawItems draws a list that often resembles what the backup holds.
 func drawItems(r *rapid.T, m *model) map[string]modelItem {
 	read := map[string]modelItem{}
@@ -160,9 +222,10 @@ func drawItems(r *rapid.T, m *model) map[string]modelItem {
 		}
 	}
 	for range rapid.IntRange(0, 6).Draw(r, "new") {
-		id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h", "A", "../x", "é", "CON"}).Draw(r, "id")
+		id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h", "A", "../x", "é", "CON", modelGUIDs[0], modelGUIDs[1], modelGUIDs[2]}).Draw(r, "id")
 		read[id] = modelItem{document: rapid.SampledFrom([]string{
 			`{}`, `{"v":1}`, `{"v":2}`, `{"script":"aGk="}`, `{"script":"aGVsbG8K","key":"a"}`, `{"key":"a"}`, `{"v":1,"key":"a"}`, `{"key":"b"}`, `{"script":"?"}`,
+			`{"group":"` + modelGUIDs[0] + `"}`, `{"in":[{"x":"` + modelGUIDs[1] + `"}],"group":"` + modelGUIDs[0] + `"}`, `{"x":"` + modelGUIDs[2] + `","v":2}`,
 		}).Draw(r, "document")}
 	}
 	return read
@@ -173,7 +236,7 @@ func checkSettlement(r *rapid.T, got port.Settlement, want understudyv1.Configur
 	for id, item := range after {
 		if old, ok := before[id]; !ok {
 			added++
-		} else if old != item {
+		} else if !sameContent(old, item) {
 			modified++
 		}
 	}
@@ -227,6 +290,12 @@ func (s sealedFiles) check(r *rapid.T, path, content, secrets string, sealedFor 
 func filesOfModel(r *rapid.T, models map[string]*model) (files, secrets map[string]string, sealedFor map[string]int) {
 	files, secrets, sealedFor = map[string]string{}, map[string]string{}, map[string]int{}
 	for id, m := range models {
+		for i, named := range slices.Sorted(maps.Keys(m.names)) {
+			files[id+"/"+namesFile] += []string{"{\n", ",\n"}[min(i, 1)] + fmt.Sprintf("  %q:%s", named, m.names[named])
+		}
+		if len(m.names) > 0 {
+			files[id+"/"+namesFile] += "\n}\n"
+		}
 		compiled := &rules{}
 		if id == scripted.ID {
 			compiled = mustCompile(r, scripted)

@@ -32,6 +32,18 @@ func TestWithoutTheRulesTestsFail(t *testing.T) {
 		"rule 6: a commit of an equal tree": {
 			"commit.go", "s.previous == nil || s.previous.TreeHash != root", "true",
 		},
+		"names: a failed reading changes them": {
+			"display_names.go", "staged.written {\n\t\t\twritten = append", "staged.settled {\n\t\t\twritten = append",
+		},
+		"names: of what was not read they are forgotten": {
+			"settle.go", "\tif err := s.addNamesBefore(staged); err != nil {\n", "\tif err := error(nil); err != nil {\n",
+		},
+		"names: those of types that are not in the sync are not seen": {
+			"display_names.go", "(staged != nil && staged.written) {", "(staged == nil || staged.written) {",
+		},
+		"names: an item's own id counts": {
+			"references.go", "if i = end; id != self {", "if i = end; id == self || id != self {",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -68,7 +68,7 @@ func allowed(c byte) bool {
 func reserved(name string) bool {
 	stem, _, _ := strings.Cut(strings.ToLower(name), ".")
 	switch stem {
-	case "con", "prn", "aux", "nul", "_index":
+	case "con", "prn", "aux", "nul", "_index", "_names":
 		return true
 	}
 	return len(stem) == 4 && (strings.HasPrefix(stem, "com") || strings.HasPrefix(stem, "lpt")) && stem[3] >= '0' && stem[3] <= '9'

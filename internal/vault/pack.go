@@ -172,18 +172,10 @@ func (w *packWriter) put(kind plumbing.ObjectType, id plumbing.Hash, content []b
 // putStream is put for an object that is too large to hold: write writes its
 // content, the same each time that it is called. The object is written only when
 // its id is neither known nor that of before.
-func (w *packWriter) putStream(kind plumbing.ObjectType, size int64, before plumbing.Hash, write func(io.Writer) error) (id plumbing.Hash, err error) {
-	sum := sha1.New()
-	sum.Write(objectHeader(kind, size))
-	if err := write(sum); err != nil {
-		return id, err
-	}
-	sum.Sum(id[:0])
-	if id != before && !w.has(id) && w.broken == nil {
-		w.broken = w.stream(kind, size, id, write)
-	}
+func (w *packWriter) putStream(kind plumbing.ObjectType, size int64, before plumbing.Hash, write func(io.Writer) error) (plumbing.Hash, error) {
+	id, err := w.keep(kind, size, before, write)
 	w.use(id)
-	return id, w.broken
+	return id, err
 }
 
 func (w *packWriter) stream(kind plumbing.ObjectType, size int64, id plumbing.Hash, write func(io.Writer) error) error {

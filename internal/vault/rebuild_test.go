@@ -160,7 +160,7 @@ func TestNamesAreNoReading(t *testing.T) {
 	}
 	work := filepath.Join(t.TempDir(), "work")
 	git(t, t.TempDir(), "clone", "-q", path, work)
-	if err := os.WriteFile(filepath.Join(work, "entra", "groups", displayNamesFile), []byte("{}\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(work, "entra", "groups", namesFile), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	git(t, work, "add", "-A")

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"understudy.internal/internal/catalog"
 )
@@ -38,6 +39,10 @@ type rules struct {
 type place struct {
 	action action
 	sortBy []string
+	// secretWhen are the types, without `#`, of the objects in which a property that
+	// leads here is hidden. In an object such a property may be found: typed.
+	secretWhen []string
+	typed      bool
 	// named says where the properties lead that a path names, other where every
 	// other property does, element where an array's elements do.
 	named   map[string]*place
@@ -62,11 +67,16 @@ func (p *place) ofElement() *place {
 	return p.element
 }
 
+// isTyped says whether what leads here is a secret in some objects.
+func (p *place) isTyped() bool { return p != nil && len(p.secretWhen) > 0 }
+
 // pattern is a property path with what it asks for.
 type pattern struct {
 	segments []string
 	action   action
 	sortBy   []string
+	// when are the types of the objects that it is for; empty: all.
+	when []string
 }
 
 // newRules compiles the rules of a type. It fails for a path that is not one,
@@ -74,17 +84,17 @@ type pattern struct {
 func newRules(t *catalog.Type, key []byte) (*rules, error) {
 	c := compiler{places: map[string]*place{}}
 	for _, path := range t.AllVolatile() {
-		if err := c.add(path, drop, ""); err != nil {
+		if err := c.add(path, pattern{action: drop}, ""); err != nil {
 			return nil, err
 		}
 	}
-	for _, path := range t.Secrets {
-		if err := c.add(path, fingerprint, ""); err != nil {
+	for _, rule := range t.Secrets {
+		if err := c.add(rule.Property, pattern{action: fingerprint, when: rule.When}, ""); err != nil {
 			return nil, err
 		}
 	}
 	for _, rule := range t.Arrays {
-		if err := c.add(rule.Path, order, rule.Key); err != nil {
+		if err := c.add(rule.Path, pattern{action: order}, rule.Key); err != nil {
 			return nil, err
 		}
 	}
@@ -92,7 +102,7 @@ func newRules(t *catalog.Type, key []byte) (*rules, error) {
 	for i := range c.patterns {
 		start = append(start, position{pattern: i})
 	}
-	compiled := &rules{key: key, root: c.place(start, -1)}
+	compiled := &rules{key: key, root: c.place(start, completed{-1, nil})}
 	for _, rule := range t.Payloads {
 		segments, err := catalog.ParsePropertyPath(rule.Property)
 		if err != nil {
@@ -112,8 +122,15 @@ type compiler struct {
 // position is how much of a pattern has been matched.
 type position struct{ pattern, segment int }
 
-func (c *compiler) add(path string, a action, key string) (err error) {
-	p := pattern{action: a}
+// completed are the patterns that end at a place.
+type completed struct {
+	// rule is the one that applies, or -1.
+	rule int
+	// typed are those that apply to objects of some types.
+	typed []int
+}
+
+func (c *compiler) add(path string, p pattern, key string) (err error) {
 	if p.segments, err = catalog.ParsePropertyPath(path); err != nil {
 		return err
 	}
@@ -126,10 +143,9 @@ func (c *compiler) add(path string, a action, key string) (err error) {
 	return nil
 }
 
-// place returns the state of a set of positions. complete is the pattern that ends
-// there, or -1.
-func (c *compiler) place(at []position, complete int) *place {
-	if len(at) == 0 && complete < 0 {
+// place returns the state of a set of positions, with what ends there.
+func (c *compiler) place(at []position, complete completed) *place {
+	if len(at) == 0 && complete.rule < 0 && len(complete.typed) == 0 {
 		return nil
 	}
 	// `**` stands for no level, too.
@@ -148,8 +164,13 @@ func (c *compiler) place(at []position, complete int) *place {
 	}
 	p := &place{named: map[string]*place{}}
 	c.places[key] = p
-	if complete >= 0 {
-		p.action, p.sortBy = c.patterns[complete].action, c.patterns[complete].sortBy
+	if complete.rule >= 0 {
+		p.action, p.sortBy = c.patterns[complete.rule].action, c.patterns[complete.rule].sortBy
+	}
+	for _, i := range complete.typed {
+		for _, name := range c.patterns[i].when {
+			p.secretWhen = append(p.secretWhen, strings.TrimPrefix(name, "#"))
+		}
 	}
 	for _, position := range at {
 		if name := c.segment(position); name != catalog.AnyOne && name != catalog.AnyDepth {
@@ -161,6 +182,10 @@ func (c *compiler) place(at []position, complete int) *place {
 	}
 	p.other = c.step(at, "")
 	p.element = p.other // wildcards stand for elements, too
+	p.typed = p.other.isTyped()
+	for _, next := range p.named {
+		p.typed = p.typed || next.isTyped()
+	}
 	return p
 }
 
@@ -170,7 +195,7 @@ func (c *compiler) segment(at position) string { return c.patterns[at.pattern].s
 // path names.
 func (c *compiler) step(at []position, name string) *place {
 	var next []position
-	complete := -1
+	complete := completed{rule: -1}
 	for _, from := range at {
 		segment := c.segment(from)
 		if segment == catalog.AnyDepth {
@@ -186,8 +211,12 @@ func (c *compiler) step(at []position, name string) *place {
 			if !slices.Contains(next, to) {
 				next = append(next, to)
 			}
-		case complete < 0 || c.patterns[to.pattern].action < c.patterns[complete].action:
-			complete = to.pattern
+		case len(c.patterns[to.pattern].when) > 0:
+			if !slices.Contains(complete.typed, to.pattern) {
+				complete.typed = append(complete.typed, to.pattern)
+			}
+		case complete.rule < 0 || c.patterns[to.pattern].action < c.patterns[complete.rule].action:
+			complete.rule = to.pattern
 		}
 	}
 	return c.place(next, complete)

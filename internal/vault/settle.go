@@ -59,14 +59,18 @@ func (s *staging) settle(t *catalog.Type, reading port.Reading) (port.Settlement
 	result.LastComplete = s.lastCompleteOf(t.ID)
 	if complete {
 		result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED
-		if staged.tree != staged.treeBefore {
+		if staged.bare != staged.bareBefore {
 			result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED
 		}
-		result.LastComplete, result.Basis = reading.Time, s.vault.basis(staged.tree)
+		result.LastComplete, result.Basis = reading.Time, s.vault.basis(staged.bare)
 		s.notes.LastComplete[t.ID] = reading.Time
 	}
-	s.coverage.settle(t, result, reading, !staged.tree.IsZero())
-	staged.before, staged.sidesBefore, staged.staged, staged.sides, staged.foreign = nil, nil, nil, nil, nil // the tree has what the commit needs
+	s.coverage.settle(t, result, reading, !staged.bare.IsZero())
+	// The folder and its names have what the commit needs.
+	staged.before, staged.sidesBefore, staged.staged, staged.sides, staged.foreign = nil, nil, nil, nil, nil
+	if !staged.written {
+		staged.references = references{}
+	}
 	return result, nil
 }
 
@@ -90,6 +94,9 @@ func (s *staging) update(staged *stagedType, result *port.Settlement) error {
 // takeOver adds to what was read what the last commit has beside it, but for what
 // was removed.
 func (s *staging) takeOver(staged *stagedType, removed map[string]bool) error {
+	if err := s.addNamesBefore(staged); err != nil {
+		return err
+	}
 	lines, err := s.linesOf(staged)
 	if err != nil {
 		return err
@@ -114,14 +121,19 @@ func (s *staging) takeOver(staged *stagedType, removed map[string]bool) error {
 	})
 }
 
-// writeFolder writes the index and the tree of a type, of what was staged.
+// writeFolder writes the index of a type, of what was staged, and keeps what is in its
+// folder, which is completed with the names.
 func (s *staging) writeFolder(staged *stagedType) error {
 	items := staged.staged
 	for i := range items.len() {
 		s.pack.use(items.entries.at(i).blob)
 	}
 	index, err := s.pack.putStream(plumbing.BlobObject, indexSize(items), staged.index,
-		func(w io.Writer) error { return writeIndex(w, items) })
+		func(w io.Writer) error {
+			run := &spool{scratch: s.scratch}
+			staged.items = run
+			return writeIndex(w, items, func(line []byte) error { return addToRun(run, line) })
+		})
 	if err != nil {
 		return &port.StorageError{Err: err}
 	}
@@ -129,12 +141,27 @@ func (s *staging) writeFolder(staged *stagedType) error {
 	if err != nil {
 		return &port.StorageError{Err: err}
 	}
-	staged.tree, err = s.pack.putStream(plumbing.TreeObject, folderSize(items, others), staged.treeBefore,
-		func(w io.Writer) error { return writeFolder(w, items, others) })
-	if err != nil {
+	if err := s.keepFolder(staged, others); err != nil {
 		return &port.StorageError{Err: err}
 	}
+	staged.written = true
 	return nil
+}
+
+// keepFolder keeps the folder of a type without its names, and what they are to be of.
+func (s *staging) keepFolder(staged *stagedType, others []treeEntry) error {
+	items := staged.staged
+	var err error
+	staged.bare, err = s.pack.keep(plumbing.TreeObject, folderSize(items, others), staged.bareBefore,
+		func(w io.Writer) error { return writeFolder(w, items, others) })
+	if err != nil {
+		return err
+	}
+	all, err := staged.references.finish()
+	if err == nil && all != nil {
+		staged.kept, err = s.pack.keep(plumbing.BlobObject, all.size(), plumbing.ZeroHash, all.writeTo)
+	}
+	return err
 }
 
 // besideItems lists what is in the folder of a type beside the items: the index,

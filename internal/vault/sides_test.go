@@ -15,7 +15,7 @@ import (
 
 // scripted has items with payloads and secrets.
 var scripted = &catalog.Type{
-	ID: "intune/scripted", Secrets: []string{"key"},
+	ID: "intune/scripted", Secrets: []catalog.SecretRule{{Property: "key"}},
 	Payloads: []catalog.PayloadRule{{Property: "script", Extension: "ps1", FileName: "fileName"}},
 }
 

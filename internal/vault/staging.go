@@ -46,6 +46,7 @@ type staging struct {
 
 // stagedType is what a sync read of a type.
 type stagedType struct {
+	id string
 	// before are the items of the last commit, without their lines of the index.
 	before *table
 	// sidesBefore are their side files, by the item's name.
@@ -54,17 +55,29 @@ type stagedType struct {
 	index plumbing.Hash
 	// foreign are the entries of the folder that are not ours.
 	foreign []treeEntry
-	// treeBefore is the folder of the last commit; zero if there is none.
-	treeBefore plumbing.Hash
+	// treeBefore is the folder of the last commit, bareBefore the same without its
+	// names, and namesBefore these; zero if there is none.
+	treeBefore, bareBefore, namesBefore plumbing.Hash
 	// staged are the items read, and sides the files beside them.
 	staged *table
 	sides  map[string][]sideFile
 	// found is how many of them the last commit has too, modified how many of these
 	// with other content, and added how many it does not have.
 	found, modified, added int
-	// tree is the folder of the next commit; zero: none.
-	tree    plumbing.Hash
-	settled bool
+	// tree is the folder of the next commit, bare the same without its names; zero:
+	// none. It is known when the commit is made.
+	tree, bare plumbing.Hash
+	settled    bool
+	// written says that the folder is made anew.
+	written bool
+	// references are the ids that the items refer to, items those that they have, with
+	// names, and names is the file of names.
+	references references
+	items      *spool
+	names      *spool
+	lastNamed  objectGUID
+	// kept is the blob of the references that another worker of the sync can use.
+	kept plumbing.Hash
 }
 
 // errDone says that a staging is used after its commit.
@@ -116,7 +129,10 @@ func (s *staging) typeOf(t *catalog.Type) (*stagedType, error) {
 	if staged := s.types[t.ID]; staged != nil {
 		return staged, nil
 	}
-	staged := &stagedType{before: newTable(s.scratch), staged: newTable(s.scratch), sides: map[string][]sideFile{}}
+	staged := &stagedType{
+		id: t.ID, before: newTable(s.scratch), staged: newTable(s.scratch), sides: map[string][]sideFile{},
+		references: references{scratch: s.scratch}, items: &spool{scratch: s.scratch},
+	}
 	folder, err := s.folderBefore(t)
 	if err != nil {
 		return nil, err
@@ -155,12 +171,14 @@ func folderIn(tree *object.Tree, name string) plumbing.Hash {
 }
 
 func (t *stagedType) read(storage *store, id plumbing.Hash) error {
-	t.treeBefore, t.tree = id, id
+	t.treeBefore, t.tree, t.bareBefore = id, id, id
 	var others []treeEntry
 	err := eachEntry(storage, id, func(name []byte, mode filemode.FileMode, id plumbing.Hash) error {
 		switch {
 		case string(name) == indexFile && isFile(mode):
 			t.index = id
+		case string(name) == namesFile && isFile(mode):
+			t.namesBefore = id
 		case isItem(string(name), mode):
 			return t.before.add(name, nil, id)
 		default:
@@ -171,6 +189,12 @@ func (t *stagedType) read(storage *store, id plumbing.Hash) error {
 	if err != nil {
 		return err
 	}
+	if !t.namesBefore.IsZero() {
+		if t.bareBefore, err = withoutNames(storage, id); err != nil {
+			return err
+		}
+	}
+	t.bare = t.bareBefore
 	t.sidesBefore, t.foreign, err = splitSides(others, t.before.has)
 	return err
 }
@@ -195,7 +219,7 @@ func (s *staging) Add(t *catalog.Type, item port.Item) error {
 	}
 	blob := objectID(plumbing.BlobObject, content)
 	line := appendLine(nil, name, indexed{item.ID, strings.ToValidUTF8(item.DisplayName, "\uFFFD")})
-	isNew, err := s.stage(t, stagedItem{name: name, line: line, blob: blob}, sides)
+	isNew, err := s.stage(t, stagedItem{name: name, line: line, blob: blob, references: referencesIn(content, item.ID)}, sides)
 	if err != nil {
 		return err
 	}
@@ -211,12 +235,13 @@ func (s *staging) Add(t *catalog.Type, item port.Item) error {
 	return nil
 }
 
-// stagedItem is an item that was read: its file, its line of the index, and what is
-// in the file.
+// stagedItem is an item that was read: its file, its line of the index, what is in the
+// file, and the ids that it refers to.
 type stagedItem struct {
-	name string
-	line []byte
-	blob plumbing.Hash
+	name       string
+	line       []byte
+	blob       plumbing.Hash
+	references []objectGUID
 }
 
 // stage notes an item, and says whether its content is to be stored. It takes from
@@ -255,7 +280,7 @@ func (s *staging) stage(t *catalog.Type, item stagedItem, sides []madeSide) (isN
 // add notes an item, and says whether its content is not what it was.
 func (t *stagedType) add(item stagedItem, sides []sideFile) (changed bool, err error) {
 	before, found, err := t.before.find(item.name)
-	if err := errors.Join(err, t.staged.add([]byte(item.name), item.line, item.blob)); err != nil {
+	if err := errors.Join(err, t.staged.add([]byte(item.name), item.line, item.blob), t.references.add(item.references...)); err != nil {
 		return false, err
 	}
 	if len(sides) > 0 {

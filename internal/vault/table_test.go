@@ -109,7 +109,7 @@ func TestFolderIsAsEncoded(t *testing.T) {
 	check := func() {
 		t.Helper()
 		var index, folder bytes.Buffer
-		if err := writeIndex(&index, items); err != nil {
+		if err := writeIndex(&index, items, func([]byte) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if want := encodeIndex(sortedKeys(known), known); index.String() != string(want) || indexSize(items) != int64(len(want)) {

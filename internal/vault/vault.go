@@ -6,7 +6,8 @@
 //
 // A bare repository per tenant, which the git command reads. One file per item,
 // `<workload>/<type>/<id>.json`, in canonical JSON; `_index.json` per type says
-// which id and name a file has; `coverage.json` says for each type whether the
+// which id and name a file has, `_names.json` what the ids are called that its items
+// refer to; `coverage.json` says for each type whether the
 // backup is complete, by which identity, since when. Beside an item may be files
 // that belong to it: its payloads, `<id>.<property>.<extension>`, and its secrets,
 // sealed to those who may read them, `<id>.secrets.age`. They are no items and are
@@ -216,6 +217,7 @@ func (v *Vault) rulesOf(t *catalog.Type) (*rules, error) {
 
 const (
 	indexFile    = "_index.json"
+	namesFile    = "_names.json"
 	coverageFile = "coverage.json"
 	fileEnding   = ".json"
 )
@@ -223,7 +225,7 @@ const (
 // isItem says whether an entry of a type's folder is an item. A link, a program, a
 // folder is somebody else's.
 func isItem(name string, mode filemode.FileMode) bool {
-	return name != indexFile && strings.HasSuffix(name, fileEnding) && isFile(mode)
+	return name != indexFile && name != namesFile && strings.HasSuffix(name, fileEnding) && isFile(mode)
 }
 
 func isFile(mode filemode.FileMode) bool {

@@ -1,7 +1,10 @@
 package golden
 
 import (
+	"bytes"
 	"fmt"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"testing"
 
@@ -60,4 +63,50 @@ func checkMutants(t *testing.T, v *vault.Vault, f *fixture, all []*mutant, secon
 	if err := staging.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWithoutASecretRule takes each rule for secrets out of its entry: what the rule is
+// for must then stand in clear, in the item or in a file beside it, and be found.
+func TestWithoutASecretRule(t *testing.T) {
+	known := loadCatalog(t)
+	server := &tenants{}
+	listener := httptest.NewTLSServer(server)
+	t.Cleanup(listener.Close)
+	for _, configurationType := range known.Types() {
+		for i, rule := range configurationType.Secrets {
+			t.Run(configurationType.ID+"/"+rule.Property, func(t *testing.T) {
+				t.Parallel()
+				f, err := loadFixture(fixtureFile(configurationType))
+				if err != nil {
+					t.Fatal(err)
+				}
+				token := fmt.Sprintf("%s %d", configurationType.ID, i)
+				server.open(token, f.first())
+				items := read(t, configurationType, listener, token)
+				without := *configurationType
+				without.Secrets = slices.Delete(slices.Clone(configurationType.Secrets), i, i+1)
+				v, directory := newVault(t)
+				_, snapshot := backUp(t, v, &without, items, 1)
+				tree := folder(t, directory, snapshot.GetCommit(), &without)
+				golden, err := os.ReadFile(goldenFile(configurationType))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if bytes.Equal(tree, golden) && shown(t, rule, items) { // Graph shows some only when they are made
+					t.Error("the golden tree is the same without the rule")
+				}
+				if len(rule.When) > 0 && len(treeInClear(t, tree)) == 0 {
+					t.Error("the secret is in clear, and no check finds it")
+				}
+			})
+		}
+	}
+}
+
+// shown says whether a fixture has a value for a rule.
+func shown(t *testing.T, rule catalog.SecretRule, items []port.Item) bool {
+	t.Helper()
+	return slices.ContainsFunc(documentsOf(t, items), func(document any) bool {
+		return matches(document, segmentsOf(t, rule.Property), func(value any) bool { return value != nil && value != "" })
+	})
 }

@@ -14,22 +14,9 @@ import (
 // the path is misspelt, or the fixture is not the whole resource.
 func checkRules(t *testing.T, configurationType *catalog.Type, items []port.Item) {
 	t.Helper()
-	documents := make([]any, 0, len(items))
-	for _, item := range items {
-		var document any
-		decoder := json.NewDecoder(bytes.NewReader(item.JSON))
-		decoder.UseNumber()
-		if err := decoder.Decode(&document); err != nil {
-			t.Fatal(err)
-		}
-		documents = append(documents, document)
-	}
-	check := func(kind, path string, fits func(any) bool) {
+	documents := documentsOf(t, items)
+	somewhere := func(kind, path string, segments []string, fits func(any) bool) {
 		t.Helper()
-		segments, err := catalog.ParsePropertyPath(path)
-		if err != nil {
-			t.Fatal(err)
-		}
 		for _, document := range documents {
 			if matches(document, segments, fits) {
 				return
@@ -37,11 +24,25 @@ func checkRules(t *testing.T, configurationType *catalog.Type, items []port.Item
 		}
 		t.Errorf("%s: the rule %q of %s matches nothing in the fixture", kind, path, configurationType.ID)
 	}
+	check := func(kind, path string, fits func(any) bool) {
+		t.Helper()
+		somewhere(kind, path, segmentsOf(t, path), fits)
+	}
 	for _, path := range configurationType.Volatile {
 		check("volatile", path, anything)
 	}
-	for _, path := range configurationType.Secrets {
-		check("secrets", path, anything)
+	for _, rule := range configurationType.Secrets {
+		if len(rule.When) == 0 {
+			check("secrets", rule.Property, anything)
+		}
+		segments := segmentsOf(t, rule.Property)
+		last := len(segments) - 1
+		for _, name := range rule.When {
+			somewhere("secrets, when "+name, rule.Property, segments[:last], func(value any) bool {
+				object, _ := value.(map[string]any)
+				return object["@odata.type"] == name && object[segments[last]] != nil
+			})
+		}
 	}
 	for _, rule := range configurationType.Arrays {
 		check("arrays", rule.Path, hasKey(t, rule))
@@ -52,6 +53,30 @@ func checkRules(t *testing.T, configurationType *catalog.Type, items []port.Item
 			check("payloads, when", "**/@odata.type", func(value any) bool { return value == name })
 		}
 	}
+}
+
+func documentsOf(t *testing.T, items []port.Item) []any {
+	t.Helper()
+	documents := make([]any, 0, len(items))
+	for _, item := range items {
+		var document any
+		decoder := json.NewDecoder(bytes.NewReader(item.JSON))
+		decoder.UseNumber()
+		if err := decoder.Decode(&document); err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, document)
+	}
+	return documents
+}
+
+func segmentsOf(t *testing.T, path string) []string {
+	t.Helper()
+	segments, err := catalog.ParsePropertyPath(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return segments
 }
 
 // isBase64 says whether a value is a file as a payload has it.
@@ -69,10 +94,7 @@ func hasKey(t *testing.T, rule catalog.ArrayRule) func(any) bool {
 	t.Helper()
 	var key []string
 	if rule.Key != "" {
-		var err error
-		if key, err = catalog.ParsePropertyPath(rule.Key); err != nil {
-			t.Fatal(err)
-		}
+		key = segmentsOf(t, rule.Key)
 	}
 	return func(value any) bool {
 		array, ok := value.([]any)
