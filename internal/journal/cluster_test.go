@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := journaltest.Main(m)
 	if shared.cluster != nil {
 		shared.cluster.Close()
 	}
@@ -43,7 +44,7 @@ func onCluster(t testing.TB) (*journaltest.Cluster, string) {
 			shared.err = err
 			return
 		}
-		shared.cluster, shared.err = journaltest.Start(directory)
+		shared.cluster, shared.err = journaltest.Start(directory, false)
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -148,6 +149,8 @@ func TestSharedAtOnce(t *testing.T) {
 		if got, err := b.Get(t.Context(), name); err != nil || got.GetEndTime() == nil {
 			t.Fatal(got, err)
 		}
+		finish(t, b, create(t, b, "tenants/contoso").GetName())
+		finish(t, a, create(t, a, "tenants/contoso").GetName()) // one that nobody had taken
 		finish(t, b, create(t, b, "tenants/contoso").GetName())
 		for _, w := range []port.Watcher{watcher, later} {
 			events := rest(t, w)
@@ -254,6 +257,7 @@ func TestCancelFromAnotherReplica(t *testing.T) {
 	t.Parallel()
 	both := replicas(t, 2)
 	a, b := both[0], both[1]
+	var took []time.Duration
 	for i := range 20 {
 		name := create(t, a, fmt.Sprintf("tenants/t%d", i)).GetName()
 		worker := porttest.Open(t, a, name)
@@ -261,13 +265,11 @@ func TestCancelFromAnotherReplica(t *testing.T) {
 		canceller := porttest.Open(t, b, name)
 		porttest.Append(t, worker, result(1)) // of which the other has not heard
 		changed := worker.Changed()
-		begin := time.Now()
 		porttest.Append(t, canceller, porttest.State(understudyv1.SyncState_SYNC_STATE_CANCELLING, ""))
+		begin := time.Now()
 		if i%2 == 0 {
 			<-changed
-			if took := time.Since(begin); took > time.Second {
-				t.Errorf("the worker heard of it after %s", took)
-			}
+			took = append(took, time.Since(begin))
 		}
 		if err := worker.Append(t.Context(), porttest.State(understudyv1.SyncState_SYNC_STATE_COMMITTING, "")); !errors.As(err, new(*port.SyncStateError)) {
 			t.Fatalf("Append = %v", err)
@@ -275,6 +277,11 @@ func TestCancelFromAnotherReplica(t *testing.T) {
 		porttest.Append(t, worker, result(2))
 		porttest.Finish(t, worker)
 		dense(t, b, name)
+	}
+	slices.Sort(took)
+	t.Logf("a worker heard of it after %s, and at most %s", took[len(took)/2], took[len(took)-1])
+	if took[len(took)/2] > time.Second {
+		t.Error("that is too late")
 	}
 }
 

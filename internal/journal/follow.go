@@ -19,7 +19,7 @@ const (
 	// engine says that it is there: after two that are missing the follower asks
 	// another node.
 	followExpiry    = 10 * time.Second
-	followHeartbeat = time.Second
+	followHeartbeat = 500 * time.Millisecond
 	// longestFollowPause is between two attempts to follow.
 	longestFollowPause = 2 * time.Second
 )
@@ -137,7 +137,7 @@ func (j *Journal) followEvent(ctx context.Context, message jetstream.Msg) error 
 	if message.Subject() == j.names.event(probe) {
 		return nil
 	}
-	event, err := storedEvent(message)
+	events, err := unpackMessage(message)
 	if err != nil {
 		j.logger.Error("an event in the journal cannot be read, and is left out", "subject", message.Subject(), "error", err)
 		return nil
@@ -149,7 +149,7 @@ func (j *Journal) followEvent(ctx context.Context, message jetstream.Msg) error 
 	if err != nil || l == nil {
 		return err
 	}
-	if l.adopt(event) {
+	if l.adopt(events...) {
 		return nil
 	}
 	return l.catchUp(ctx)

@@ -208,6 +208,8 @@ func (j *Journal) Close() {
 	}
 	j.work.Wait()
 	if j.conn != nil {
+		j.conn.SetClosedHandler(nil) // that it is closed is no news
+		j.conn.SetDisconnectErrHandler(nil)
 		j.conn.Close()
 	}
 	if j.embedded != nil {

@@ -17,15 +17,15 @@ import (
 	"understudy.internal/internal/port/porttest"
 )
 
-// TestKilledNode: while servers are killed and restarted, the leaders first, no event
-// that was acknowledged is lost, none is there twice, and a watcher of each replica
-// sees each once.
+// TestKilledNode: while servers are killed (as with kill -9) and restarted, or frozen,
+// the leaders first, no event that was acknowledged is lost, none is there twice, and a
+// watcher of each replica sees each once.
 func TestKilledNode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it kills servers")
 	}
 	t.Parallel()
-	c := journaltest.New(t)
+	c := journaltest.NewProcesses(t)
 	all := []*journal.Journal{c.Open(t, c.Config("kill", "a")), c.Open(t, c.Config("kill", "b")), c.Open(t, c.Config("kill", "c"))}
 	stop := make(chan struct{})
 	var (
@@ -99,20 +99,26 @@ func TestKilledNode(t *testing.T) {
 			}
 		})
 	}
-	for round := range 3 {
-		stream := []string{"KILL_EVENTS", "KILL_SYNCS"}[round%2]
+	for round, stream := range []string{"KILL_EVENTS", "KILL_SYNCS", "KILL_EVENTS"} {
 		node := c.Leader(stream)
 		if node < 0 {
-			node = rand.IntN(3)
+			node = rand.IntN(journaltest.Nodes)
 		}
-		before := count.Load()
-		c.Kill(node)
+		before, begin := count.Load(), time.Now()
+		if round == 1 {
+			c.Freeze(node)
+		} else {
+			c.Kill(node)
+		}
 		until(t, "it goes on without a server", func() bool { return count.Load() > before+20 })
-		if err := c.Restart(node); err != nil {
+		t.Logf("20 more events after %s", time.Since(begin).Round(time.Millisecond))
+		if round == 1 {
+			c.Thaw(node)
+		} else if err := c.Restart(node); err != nil {
 			t.Fatal(err)
 		}
 		// The next one is killed when this one has what it missed.
-		until(t, "the server is back", func() bool { return c.Current() })
+		until(t, "the server is back", c.Current)
 	}
 	close(stop)
 	work.Wait()

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,6 +82,24 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
+// record is what was logged.
+type record struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
 // TestConnecting: with what a platform team asks for, and without.
 func TestConnecting(t *testing.T) {
 	t.Parallel()
@@ -129,7 +148,7 @@ func TestConnecting(t *testing.T) {
 			if test.cluster.Replicas == 0 {
 				test.cluster.Replicas = 1
 			}
-			var logged bytes.Buffer
+			var logged record
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			j, err := journal.Open(ctx, journal.Config{
@@ -194,7 +213,7 @@ system_account: SYS
 				}
 				o.Host, o.Port, o.JetStream, o.StoreDir, o.SyncAlways = "127.0.0.1", -1, true, t.TempDir(), always
 			})
-			var logged bytes.Buffer
+			var logged record
 			j, err := journal.Open(t.Context(), journal.Config{
 				Replica: "a", Logger: slog.New(slog.NewTextHandler(&logged, nil)),
 				Cluster: &journal.Cluster{Servers: []string{"nats://127.0.0.1:" + strconv.Itoa(port)}, User: "u", Password: "p", Replicas: 1},

@@ -1,15 +1,14 @@
-// Package journaltest runs a NATS cluster of three servers in the process of a test,
-// for what several replicas share: on loopback, in temporary directories, and with
-// every write on the disk before it is acknowledged.
+// Package journaltest runs a NATS cluster of three servers for tests of what several
+// replicas share: on loopback, in temporary directories, and with every write on the
+// disk before it is acknowledged. The servers run in the process of the test, or each
+// in one of its own, which can be killed and frozen.
 package journaltest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,27 +16,50 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"understudy.internal/internal/journal"
 )
 
-// nodes is how many servers a cluster has.
-const nodes = 3
+// Nodes is how many servers a cluster has.
+const Nodes = 3
 
 // Cluster is a cluster of three servers. Its methods may be called at the same time.
 type Cluster struct {
 	directory string
-	options   [nodes]*server.Options
+	processes bool
+	configs   [Nodes]config
 
 	mu      sync.Mutex
-	servers [nodes]*server.Server
+	running [Nodes]node
 }
 
-// New starts a cluster for one test.
+// node is a server that runs.
+type node interface {
+	// kill ends it; a process without a chance to do anything more.
+	kill()
+	// freeze stops a process until it is thawed.
+	freeze()
+	thaw()
+}
+
+// New starts a cluster for one test, in its process.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	c, err := Start(t.TempDir())
+	return start(t, false)
+}
+
+// NewProcesses starts a cluster for one test, each server in a process of its own. The
+// TestMain of the package has to call [Main].
+func NewProcesses(t testing.TB) *Cluster {
+	t.Helper()
+	return start(t, true)
+}
+
+func start(t testing.TB, processes bool) *Cluster {
+	t.Helper()
+	c, err := Start(t.TempDir(), processes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,32 +68,24 @@ func New(t testing.TB) *Cluster {
 }
 
 // Start starts a cluster that stores under a directory. Close it.
-func Start(directory string) (*Cluster, error) {
-	c := &Cluster{directory: directory}
-	var clients, routes [nodes]int
-	for i := range nodes {
+func Start(directory string, processes bool) (*Cluster, error) {
+	c := &Cluster{directory: directory, processes: processes}
+	var ports [3 * Nodes]int
+	for i := range ports {
 		var err error
-		if clients[i], err = freePort(); err != nil {
-			return nil, err
-		}
-		if routes[i], err = freePort(); err != nil {
+		if ports[i], err = freePort(); err != nil {
 			return nil, err
 		}
 	}
-	for i := range nodes {
+	for i := range Nodes {
 		name := fmt.Sprintf("node-%d", i)
-		options := &server.Options{
-			ServerName: name, Host: "127.0.0.1", Port: clients[i], NoLog: true, NoSigs: true,
-			JetStream: true, StoreDir: filepath.Join(directory, name), SyncAlways: true,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: routes[i]},
+		c.configs[i] = config{
+			Name: name, Directory: filepath.Join(directory, name),
+			Port: ports[3*i], Monitor: ports[3*i+1], Routes: []int{ports[3*i+2], ports[2], ports[5], ports[8]},
 		}
-		for _, port := range routes {
-			options.Routes = append(options.Routes, &url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))})
-		}
-		c.options[i] = options
 	}
-	for i := range nodes {
-		if err := c.start(i); err != nil {
+	for i := range Nodes {
+		if err := c.Restart(i); err != nil {
 			c.Close()
 			return nil, err
 		}
@@ -93,49 +107,25 @@ func freePort() (int, error) {
 	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
-func (c *Cluster) start(i int) error {
-	s, err := server.NewServer(c.options[i].Clone())
-	if err != nil {
-		return err
-	}
-	s.Start()
-	if !s.ReadyForConnections(20 * time.Second) {
-		s.Shutdown()
-		return fmt.Errorf("server %d was not ready in time", i)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.servers[i] = s
-	return nil
-}
-
-// wait waits until the cluster has a leader that knows every server.
+// wait waits until the cluster has a leader that every server knows.
 func (c *Cluster) wait() error {
 	deadline := time.Now().Add(60 * time.Second)
-	ticker := time.NewTicker(10 * time.Millisecond)
+	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for range ticker.C {
-		c.mu.Lock()
-		ready := false
-		for _, s := range c.servers {
-			ready = ready || (s != nil && s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == nodes)
-		}
-		c.mu.Unlock()
-		if ready {
-			return nil
-		}
+	for !c.Current() {
 		if time.Now().After(deadline) {
-			break
+			return fmt.Errorf("the cluster in %s was not ready in time", c.directory)
 		}
+		<-ticker.C
 	}
-	return errors.New("the cluster found no leader in time")
+	return nil
 }
 
 // Servers are the addresses of all servers, also of those that were killed.
 func (c *Cluster) Servers() []string {
 	var servers []string
-	for _, o := range c.options {
-		servers = append(servers, "nats://"+net.JoinHostPort(o.Host, strconv.Itoa(o.Port)))
+	for _, config := range c.configs {
+		servers = append(servers, "nats://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(config.Port)))
 	}
 	return servers
 }
@@ -159,10 +149,26 @@ func (c *Cluster) Open(t testing.TB, config journal.Config) *journal.Journal {
 
 // Leader returns which server leads a stream, or -1.
 func (c *Cluster) Leader(stream string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, s := range c.servers {
-		if s != nil && s.JetStreamIsStreamLeader("$G", stream) {
+	conn, err := nats.Connect(c.Servers()[0], func(o *nats.Options) error {
+		o.Servers = c.Servers()
+		return nil
+	})
+	if err != nil {
+		return -1
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return -1
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	s, err := js.Stream(ctx, stream)
+	if err != nil || s.CachedInfo().Cluster == nil {
+		return -1
+	}
+	for i, config := range c.configs {
+		if config.Name == s.CachedInfo().Cluster.Leader {
 			return i
 		}
 	}
@@ -171,34 +177,69 @@ func (c *Cluster) Leader(stream string) int {
 
 // Current says whether every server runs and has everything that is stored.
 func (c *Cluster) Current() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range c.servers {
-		if s == nil || s.Healthz(&server.HealthzOptions{}).StatusCode != http.StatusOK {
+	client := http.Client{Timeout: time.Second}
+	for _, config := range c.configs {
+		request, err := http.NewRequestWithContext(context.Background(), http.MethodGet,
+			"http://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(config.Monitor))+"/healthz", http.NoBody)
+		if err != nil {
+			return false
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			return false
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
 			return false
 		}
 	}
 	return true
 }
 
-// Kill stops a server, without giving what it leads to another one first.
+// Kill ends a server at once: as with kill -9 where it is a process.
 func (c *Cluster) Kill(i int) {
 	c.mu.Lock()
-	s := c.servers[i]
-	c.servers[i] = nil
+	n := c.running[i]
+	c.running[i] = nil
 	c.mu.Unlock()
-	if s != nil {
-		s.Shutdown()
-		s.WaitForShutdown()
+	if n != nil {
+		n.kill()
+	}
+}
+
+// Freeze stops a process until Thaw: it is there, and answers nothing.
+func (c *Cluster) Freeze(i int) { c.on(i, node.freeze) }
+
+// Thaw lets a process go on.
+func (c *Cluster) Thaw(i int) { c.on(i, node.thaw) }
+
+func (c *Cluster) on(i int, do func(node)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.running[i]; n != nil {
+		do(n)
 	}
 }
 
 // Restart starts a server that was killed, on what it had stored.
-func (c *Cluster) Restart(i int) error { return c.start(i) }
+func (c *Cluster) Restart(i int) error {
+	run := runHere
+	if c.processes {
+		run = runProcess
+	}
+	n, err := run(c.configs[i])
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running[i] = n
+	return nil
+}
 
 // Close stops every server.
 func (c *Cluster) Close() {
-	for i := range nodes {
+	for i := range Nodes {
 		c.Kill(i)
 	}
 	_ = os.RemoveAll(c.directory)
