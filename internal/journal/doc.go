@@ -13,7 +13,7 @@
 //
 // Three streams: SYNCS has one message per sync, its record when it was accepted,
 // with headers that say whether it is over; EVENTS has the events, one subject per
-// sync; KEYS has the values of [Store]. A message that was acknowledged is on the
+// sync, and in one message those that were stored together; KEYS has the values of [Store]. A message that was acknowledged is on the
 // disk. No record and no event is stored but behind the one that it has to follow: that
 // is the only lock there is. What is not stored (progress, prompts, that a worker is alive)
 // goes from process to process by plain messages.

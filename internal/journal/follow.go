@@ -137,7 +137,7 @@ func (j *Journal) followEvent(ctx context.Context, message jetstream.Msg) error 
 	if message.Subject() == j.names.event(probe) {
 		return nil
 	}
-	event, err := storedEvent(message)
+	events, err := unpackMessage(message)
 	if err != nil {
 		j.logger.Error("an event in the journal cannot be read, and is left out", "subject", message.Subject(), "error", err)
 		return nil
@@ -149,7 +149,7 @@ func (j *Journal) followEvent(ctx context.Context, message jetstream.Msg) error 
 	if err != nil || l == nil {
 		return err
 	}
-	if l.adopt(event) {
+	if l.adopt(events...) {
 		return nil
 	}
 	return l.catchUp(ctx)

@@ -109,7 +109,7 @@ func (l *live) adopt(events ...stored) bool {
 	l.mu.Lock()
 	dense, grown := true, false
 	for _, s := range events {
-		if s.sequence <= l.streamSequence {
+		if s.event.GetSequence() <= int64(len(l.events)) {
 			continue
 		}
 		if dense = s.event.GetSequence() == int64(len(l.events))+1; !dense {
@@ -158,12 +158,12 @@ func (l *live) catchUp(ctx context.Context) error {
 		l.mu.Lock()
 		after := l.streamSequence
 		l.mu.Unlock()
-		next, err := l.journal.store.nextEvent(ctx, l.name, after)
-		if err != nil || next == nil {
+		next, err := l.journal.store.nextEvents(ctx, l.name, after)
+		if err != nil || len(next) == 0 {
 			return err
 		}
-		if !l.adopt(*next) {
-			return fmt.Errorf("the log of %s has a gap before its event %d", l.name, next.event.GetSequence())
+		if !l.adopt(next...) {
+			return fmt.Errorf("the log of %s has a gap before its event %d", l.name, next[0].event.GetSequence())
 		}
 	}
 }
@@ -269,11 +269,12 @@ func (l *live) put(ctx context.Context, p *pending, expected uint64, events []*u
 	}
 }
 
-// storedAs are events that were stored together, the last with a stream sequence.
+// storedAs are events that were stored together, the last message of them with a
+// stream sequence.
 func storedAs(events []*understudyv1.SyncEvent, last uint64, id string) []stored {
 	all := make([]stored, len(events))
 	for i, event := range events {
-		all[i] = stored{event, last - uint64(len(events)-1-i), id}
+		all[i] = stored{event, last, id}
 	}
 	return all
 }

@@ -120,8 +120,13 @@ func TestFullStorage(t *testing.T) {
 // log, once, before the next ones.
 func TestUnansweredEvents(t *testing.T) {
 	t.Parallel()
+	large := func(i int) *understudyv1.SyncEvent {
+		event := result(i)
+		event.GetConfigurationCompleted().GetResult().Path = strings.Repeat("x", 300<<10)
+		return event
+	}
 	for name, batch := range map[string][]*understudyv1.SyncEvent{
-		"one": {result(1)}, "a batch": {result(1), result(2), result(3)},
+		"one": {result(1)}, "a batch": {result(1), result(2), result(3)}, "several messages": {large(1), large(2), large(3)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := open(t, t.TempDir())

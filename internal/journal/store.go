@@ -2,19 +2,12 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
-	"google.golang.org/protobuf/proto"
-
-	understudyv1 "understudy.internal/gen/understudy/v1"
 )
 
 // The headers of a record and of an event.
@@ -22,9 +15,6 @@ const (
 	headerFinished = "Understudy-Finished"
 	headerRequest  = "Understudy-Request-Id"
 	headerDigest   = "Understudy-Request-Digest"
-	// headerAppend names the append that stored an event: its writer knows by it
-	// whether an event is its own.
-	headerAppend = "Understudy-Append"
 	// probe is no key of a sync.
 	probe = "probe"
 
@@ -34,8 +24,6 @@ const (
 	// Between two attempts there is a pause.
 	shortestPause = 50 * time.Millisecond
 	longestPause  = 500 * time.Millisecond
-	// maxBatch is how many events can be stored together: a limit of the engine.
-	maxBatch = 1000
 )
 
 // store speaks JetStream.
@@ -168,135 +156,4 @@ func (s *store) get(ctx context.Context, stream jetstream.Stream, from uint64, s
 		return nil, nil
 	}
 	return message, storageError(ctx, err)
-}
-
-// lastEvent returns the last event of a sync, or nil.
-func (s *store) lastEvent(ctx context.Context, name string) (*understudyv1.SyncEvent, error) {
-	message, err := s.get(ctx, s.events, 0, s.names.event(key(name)))
-	if err != nil || message == nil {
-		return nil, err
-	}
-	return decodeEvent(message.Data)
-}
-
-// eventsOf yields the events of a sync that are stored now, in order.
-func (s *store) eventsOf(ctx context.Context, name string) iter.Seq2[stored, error] {
-	return func(yield func(stored, error) bool) {
-		for message, err := range s.scan(ctx, s.events, s.names.event(key(name)), false) {
-			if err != nil {
-				yield(stored{}, err)
-				return
-			}
-			event, err := storedEvent(message)
-			if !yield(event, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// storedEvent reads an event that a consumer brought.
-func storedEvent(message jetstream.Msg) (stored, error) {
-	meta, err := message.Metadata()
-	if err != nil {
-		return stored{}, fmt.Errorf("reading where an event lies: %w", err)
-	}
-	event, err := decodeEvent(message.Data())
-	return stored{event, meta.Sequence.Stream, message.Headers().Get(headerAppend)}, err
-}
-
-// nextEvent returns the first event of a sync behind a stream sequence, or nil.
-func (s *store) nextEvent(ctx context.Context, name string, after uint64) (*stored, error) {
-	message, err := s.get(ctx, s.events, after+1, s.names.event(key(name)))
-	if err != nil || message == nil {
-		return nil, err
-	}
-	event, err := decodeEvent(message.Data)
-	if err != nil {
-		return nil, err
-	}
-	return &stored{event, message.Sequence, message.Header.Get(headerAppend)}, nil
-}
-
-// append stores events after the one with a stream sequence, all or none, and
-// returns the stream sequence of the last. The id names the append.
-func (s *store) append(ctx context.Context, name, id string, expected uint64, events []*understudyv1.SyncEvent) (uint64, error) {
-	subject := s.names.event(key(name))
-	batch := nuid.Next()
-	for i, event := range events {
-		data, err := proto.Marshal(event)
-		if err != nil {
-			return 0, fmt.Errorf("encoding an event: %w", err)
-		}
-		message := nats.NewMsg(subject)
-		message.Data = data
-		message.Header.Set(headerAppend, id)
-		if i == 0 {
-			message.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expected, 10))
-		}
-		if len(events) > 1 {
-			message.Header.Set("Nats-Batch-Id", batch)
-			message.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
-		}
-		last := i == len(events)-1
-		if last && len(events) > 1 {
-			message.Header.Set("Nats-Batch-Commit", "1")
-		}
-		if !last && i > 0 {
-			if err := s.conn.PublishMsg(message); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		// The first of a batch is answered too: what is wrong with the batch is
-		// known before the rest is sent.
-		reply, err := s.conn.RequestMsgWithContext(ctx, message)
-		if err != nil {
-			return 0, err
-		}
-		if last {
-			return acknowledged(reply.Data)
-		}
-		if len(reply.Data) > 0 {
-			if _, err := acknowledged(reply.Data); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return 0, errors.New("there are no events to store")
-}
-
-// errFenced says that another event is where ours should be.
-var errFenced = errors.New("another event was stored first")
-
-// wrongLastSequence are JetStream's codes for an expected sequence that is not
-// the last.
-var wrongLastSequence = map[int]bool{10071: true, 10164: true}
-
-func acknowledged(data []byte) (uint64, error) {
-	var reply struct {
-		Sequence uint64 `json:"seq"`
-		Error    *struct {
-			Code        int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(data, &reply); err != nil {
-		return 0, fmt.Errorf("the journal's engine answered something else than an acknowledgement: %w", err)
-	}
-	if reply.Error != nil {
-		if wrongLastSequence[reply.Error.Code] {
-			return 0, errFenced
-		}
-		return 0, fmt.Errorf("the journal's engine refused: %s (%d)", reply.Error.Description, reply.Error.Code)
-	}
-	return reply.Sequence, nil
-}
-
-func decodeEvent(data []byte) (*understudyv1.SyncEvent, error) {
-	event := &understudyv1.SyncEvent{}
-	if err := proto.Unmarshal(data, event); err != nil {
-		return nil, fmt.Errorf("decoding an event: %w", err)
-	}
-	return event, nil
 }
