@@ -136,6 +136,8 @@ type fakeVault struct {
 	// afterCommit is called when the commit is made and before it is pushed.
 	afterCommit func()
 	pushes      int
+	// begun counts stagings: who began later took the repository over.
+	begun int
 	// stopped is how many commits were stopped by their context.
 	stopped int
 	// kept are types that a sync settled and whose items are still there; nil: none
@@ -157,8 +159,9 @@ func (f *fakeVault) Begin(_ context.Context, name string) (port.Staging, error) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readings = map[string]port.Reading{}
+	f.begun++
 	return &fakeStaging{
-		vault: f, sync: name, parent: len(f.commits), staged: map[string][]string{}, settled: map[string][]string{},
+		vault: f, sync: name, parent: len(f.commits), begun: f.begun, staged: map[string][]string{}, settled: map[string][]string{},
 	}, nil
 }
 
@@ -182,7 +185,7 @@ func (f *fakeVault) Committed(_ context.Context, name string) (*understudyv1.Sna
 type fakeStaging struct {
 	vault           *fakeVault
 	sync            string
-	parent          int
+	parent, begun   int
 	mu              sync.Mutex
 	staged, settled map[string][]string
 	closed          bool
@@ -253,8 +256,8 @@ func (f *fakeStaging) Commit(ctx context.Context, info port.CommitInfo) (*unders
 	}
 	f.vault.mu.Lock()
 	defer f.vault.mu.Unlock()
-	if len(f.vault.commits) != f.parent {
-		return nil, errors.New("the branch moved")
+	if len(f.vault.commits) != f.parent || f.vault.begun != f.begun {
+		return nil, errors.New("somebody else has the repository")
 	}
 	if f.vault.commitErr != nil {
 		return nil, f.vault.commitErr
