@@ -52,7 +52,7 @@ func TestFrozenWorkerChangesNothing(t *testing.T) {
 			} else if !ok {
 				read(t, s, night, whole(groups, documents("a", "b")))
 			}
-			// The first one wakes up before the second one commits …
+			// The first one wakes up before the second one commits.
 			read(t, frozen, night, whole(apps, documents("x")))
 			before, err := os.ReadFile(v.path(checkpointFile))
 			if err != nil || !strings.Contains(string(before), sync) || strings.Contains(string(before), apps.ID) {
@@ -60,10 +60,18 @@ func TestFrozenWorkerChangesNothing(t *testing.T) {
 			}
 			_, err = frozen.Commit(t.Context(), port.CommitInfo{Sync: theSync, Time: night})
 			wantTakenOver(t, err)
+			if sync == theSync { // it closes before …
+				if err := frozen.Close(); err != nil {
+					t.Error(err)
+				}
+				if now, err := os.ReadFile(v.path(checkpointFile)); err != nil || string(now) != string(before) {
+					t.Errorf("the checkpoint of the second one: %s, %v", now, err)
+				}
+			}
 			commit(t, s, night)
 			head := git(t, v.config.Directory, "rev-parse", "main")
 			notes, _ := os.ReadFile(v.path(notesFile))
-			// … and closes after it.
+			// … or after it.
 			if err := frozen.Close(); err != nil {
 				t.Error(err)
 			}
