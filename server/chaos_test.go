@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/engine"
 	"understudy.internal/internal/simulator"
 )
 
@@ -206,7 +207,7 @@ func (c *chaos) report() {
 		connections += w.connections
 		events += len(w.events)
 		if state := final.GetState(); state != succeeded {
-			c.t.Logf("%s: %v %v %v\n%s", w.name, state, final.GetPartialCauses(), final.GetError(), w.story())
+			c.t.Logf("%s: %v %v %v\n%s%s", w.name, state, final.GetPartialCauses(), final.GetError(), w.story(), c.said(w.name))
 		}
 	}
 	c.t.Logf("%d syncs %v, %d takeovers, %d events seen over %d connections", len(c.witnesses), states, takeovers, events, connections)
@@ -221,6 +222,20 @@ func (c *chaos) report() {
 	if states["SYNC_STATE_FAILED"] > 0 {
 		c.t.Errorf("%d syncs failed", states["SYNC_STATE_FAILED"])
 	}
+}
+
+// said returns what the replicas logged of a sync, and of its tenant's remote.
+func (c *chaos) said(name string) string {
+	var b strings.Builder
+	tenant := "tenant=" + tenantID(engine.TenantOf(name)) + " "
+	for _, own := range c.all {
+		for line := range strings.Lines(own.said.String()) {
+			if strings.Contains(line, name) || strings.Contains(line, tenant) {
+				b.WriteString(own.name + " " + line)
+			}
+		}
+	}
+	return b.String()
 }
 
 // sameEverywhere demands that every replica tells of each sync what was seen, and
