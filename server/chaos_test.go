@@ -21,13 +21,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/engine"
 	"understudy.internal/internal/simulator"
 )
-
-// How long the chaos goes on: `make chaos DURATION=10m` sets it.
-func chaosDuration(t testing.TB) time.Duration {
-	return fromEnvironment(t, "UNDERSTUDY_CHAOS_DURATION", 5*time.Second, time.ParseDuration)
-}
 
 // fromEnvironment returns what an environment variable sets, or a default.
 func fromEnvironment[T any](t testing.TB, name string, standard T, parse func(string) (T, error)) T {
@@ -76,10 +72,10 @@ type chaos struct {
 // that was seen is lost; each replica tells the same story; the backups are whole and
 // what an undisturbed sync makes of the tenant.
 func TestChaosOfReplicas(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes as long as it is told to")
+	duration := fromEnvironment(t, "UNDERSTUDY_CHAOS_DURATION", 0, time.ParseDuration)
+	if duration == 0 {
+		t.Skip("takes as long as it is told to: make chaos")
 	}
-	duration := chaosDuration(t)
 	ctx, cancel := context.WithTimeout(t.Context(), duration+2*chaosGrace)
 	defer cancel()
 	c := &chaos{t: t, seed: rand.Uint64()}
@@ -211,7 +207,7 @@ func (c *chaos) report() {
 		connections += w.connections
 		events += len(w.events)
 		if state := final.GetState(); state != succeeded {
-			c.t.Logf("%s: %v %v %v\n%s", w.name, state, final.GetPartialCauses(), final.GetError(), w.story())
+			c.t.Logf("%s: %v %v %v\n%s%s", w.name, state, final.GetPartialCauses(), final.GetError(), w.story(), c.said(w.name))
 		}
 	}
 	c.t.Logf("%d syncs %v, %d takeovers, %d events seen over %d connections", len(c.witnesses), states, takeovers, events, connections)
@@ -226,6 +222,20 @@ func (c *chaos) report() {
 	if states["SYNC_STATE_FAILED"] > 0 {
 		c.t.Errorf("%d syncs failed", states["SYNC_STATE_FAILED"])
 	}
+}
+
+// said returns what the replicas logged of a sync, and of its tenant's remote.
+func (c *chaos) said(name string) string {
+	var b strings.Builder
+	tenant := "tenant=" + tenantID(engine.TenantOf(name)) + " "
+	for _, own := range c.all {
+		for line := range strings.Lines(own.said.String()) {
+			if strings.Contains(line, name) || strings.Contains(line, tenant) {
+				b.WriteString(own.name + " " + line)
+			}
+		}
+	}
+	return b.String()
 }
 
 // sameEverywhere demands that every replica tells of each sync what was seen, and
