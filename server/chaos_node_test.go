@@ -72,10 +72,14 @@ func newNATSCluster(t testing.TB, size int) *natsCluster {
 	return c
 }
 
-// freeAddress returns a loopback address that nobody uses now.
+// freeAddress returns a loopback address that nobody uses now: where there are others
+// than 127.0.0.1, one whose port no outgoing connection takes while nobody listens.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.77.1:0")
+	if err != nil {
+		listener, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -76,7 +77,7 @@ func TestChaosOfReplicas(t *testing.T) {
 	if duration == 0 {
 		t.Skip("takes as long as it is told to: make chaos")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), duration+2*chaosGrace)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*duration+2*chaosGrace)
 	defer cancel()
 	c := &chaos{t: t, seed: rand.Uint64()}
 	c.replicas = newReplicas(ctx, t, replicaSetup{
@@ -248,9 +249,12 @@ func (c *chaos) sameEverywhere(ctx context.Context) {
 	var group sync.WaitGroup
 	for _, own := range c.all {
 		group.Go(func() {
+			var readers errgroup.Group
+			readers.SetLimit(8)
 			for _, w := range c.witnesses {
-				w.same(ctx, c.t, own)
+				readers.Go(func() error { w.same(ctx, c.t, own); return nil })
 			}
+			_ = readers.Wait()
 			listed := map[string]bool{}
 			for request := (&understudyv1.ListSyncsRequest{Parent: "tenants/-", PageSize: 1000}); ; {
 				page, err := own.client.ListSyncs(ctx, request)

@@ -34,10 +34,10 @@ func openJournal(ctx context.Context, cfg *config, logger *slog.Logger) (*journa
 	}
 	return backoff.Retry(ctx, func() (*journal.Journal, error) {
 		j, err := journal.Open(ctx, c)
-		if storage := (*port.StorageError)(nil); err != nil && !errors.As(err, &storage) {
-			return nil, backoff.Permanent(err)
+		if storage := (*port.StorageError)(nil); err == nil || errors.As(err, &storage) || errors.Is(err, context.DeadlineExceeded) {
+			return j, err
 		}
-		return j, err
+		return nil, backoff.Permanent(err)
 	}, backoff.WithMaxElapsedTime(clusterPatience), backoff.WithNotify(func(err error, pause time.Duration) {
 		logger.Warn("the journal's cluster cannot be read yet, and is tried again", "pause", pause, "error", err)
 	}))
