@@ -86,8 +86,8 @@ func TestClusterConforms(t *testing.T) {
 func TestTwoCreatesAtOnce(t *testing.T) {
 	t.Parallel()
 	rounds := 1000
-	if testing.Short() {
-		rounds = 50
+	if testing.Short() || raceEnabled { // `make chaos` has 1,000 through gRPC
+		rounds = 100
 	}
 	both := replicas(t, 2)
 	begin := time.Now()

@@ -1,10 +1,13 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -24,8 +27,12 @@ const (
 type embedded struct {
 	config Config
 	lock   *flock.Flock
-	server *server.Server
+
+	mu     sync.Mutex
+	server *server.Server // replaced by restart
 }
+
+var _ nats.InProcessConnProvider = (*embedded)(nil)
 
 // openEmbedded takes the directory and starts the engine on it. What it returns is
 // to be closed also when it fails.
@@ -73,7 +80,9 @@ func (e *embedded) start() error {
 		return fmt.Errorf("making the journal's engine: %w", err)
 	}
 	s.SetLoggerV2(&engineLogger{e.config.Logger}, false, false, false)
+	e.mu.Lock()
 	e.server = s
+	e.mu.Unlock()
 	s.Start()
 	if !s.ReadyForConnections(startTimeout) {
 		return fmt.Errorf("the journal's engine in %s was not ready within %s", e.config.Directory, startTimeout)
@@ -84,32 +93,65 @@ func (e *embedded) start() error {
 	return nil
 }
 
+// reconnectWait is how long the connection waits for an engine that is restarted.
+const reconnectWait = 20 * time.Millisecond
+
 // connect connects to the engine without a port.
 func (e *embedded) connect() (*nats.Conn, error) {
-	conn, err := nats.Connect("", nats.InProcessServer(e.server), nats.MaxReconnects(-1))
+	conn, err := nats.Connect("", nats.InProcessServer(e), nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the journal's engine: %w", err)
 	}
 	return conn, nil
 }
 
-// restart opens the storage anew: after a write that failed (a full disk) a stream
-// stores nothing any more until that is done, also when there is room again.
-func (e *embedded) restart() error {
-	if err := e.server.DisableJetStream(); err != nil {
-		return err
+// InProcessConn implements nats.InProcessConnProvider: also after a restart.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	s := e.running()
+	if s == nil {
+		return nil, errors.New("the journal's engine does not run")
 	}
-	return e.server.EnableJetStream(&server.JetStreamConfig{
-		StoreDir: e.config.Directory, SyncAlways: true, MaxMemory: maxMemory, MaxStore: e.config.MaxBytes,
-	})
+	return s.InProcessConn()
+}
+
+// running returns the engine, or nil.
+func (e *embedded) running() *server.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.server
+}
+
+// stores says whether the engine runs, and has not given its storage up.
+func (e *embedded) stores() bool {
+	s := e.running()
+	return s != nil && s.Running() && s.JetStreamEnabled()
+}
+
+// restart opens the storage anew: after a write that failed (a full disk) a stream
+// stores nothing any more until that is done, also when there is room again. It is
+// the whole engine that starts anew: one whose storage alone does reads and writes
+// the same memory at once while it is asked something.
+func (e *embedded) restart() error {
+	e.stop()
+	return e.start()
+}
+
+// stop stops the engine, if it runs.
+func (e *embedded) stop() {
+	e.mu.Lock()
+	s := e.server
+	e.server = nil
+	e.mu.Unlock()
+	if s != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
 }
 
 // close stops the engine and gives the directory free.
 func (e *embedded) close() {
-	if e.server != nil {
-		e.server.Shutdown()
-		e.server.WaitForShutdown()
-	}
+	e.stop()
 	if e.lock != nil {
 		if err := e.lock.Unlock(); err != nil {
 			e.config.Logger.Warn("unlocking the journal's directory failed", "error", err)

@@ -36,7 +36,7 @@ func (j *Journal) Healthy() error {
 
 // ready says whether the embedded engine has stopped, and does not answer.
 func (j *Journal) ready() error {
-	if j.embedded != nil && !j.embedded.server.JetStreamEnabled() {
+	if j.embedded != nil && !j.embedded.stores() {
 		return &port.StorageError{Err: errors.New("the journal's engine has stopped storing")}
 	}
 	return nil

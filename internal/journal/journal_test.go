@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/proto"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/journal"
 	"understudy.internal/internal/port"
+	"understudy.internal/internal/port/porttest"
 )
 
 func open(t testing.TB, directory string) *journal.Journal {
@@ -177,6 +181,25 @@ func TestOneSyncPerTenant(t *testing.T) {
 		if name != created[0] {
 			t.Fatalf("refused for %s, running is %s", name, created[0])
 		}
+	}
+}
+
+// A sync sorts behind the tenant's others, also where another process, whose clock is
+// ahead, named the last one.
+func TestNamesSortByCreation(t *testing.T) {
+	t.Parallel()
+	j := open(t, t.TempDir())
+	last := "tenants/contoso/syncs/" + strings.ToLower(ulid.MustNew(ulid.Timestamp(time.Now().Add(time.Hour)), nil).String())
+	if err := j.PutFinished(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		sync := porttest.Create(t, j, "tenants/contoso")
+		if sync.GetName() <= last {
+			t.Errorf("%s sorts before %s", sync.GetName(), last)
+		}
+		last = sync.GetName()
+		porttest.Finish(t, porttest.Open(t, j, last))
 	}
 }
 

@@ -26,23 +26,26 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 		return nil, false, err
 	}
 	defer release()
-	sync := proto.CloneOf(request.Sync)
-	sync.Name = request.Tenant + "/syncs/" + strings.ToLower(ulid.Make().String())
-	sync.State = understudyv1.SyncState_SYNC_STATE_PENDING
-	sync.CreateTime = timestamppb.Now()
-	sync.LastSequence = 0
-	e := &entry{name: sync.GetName(), tenant: request.Tenant, requestID: request.RequestID, digest: request.Digest}
-	var accepted *understudyv1.Sync
-	created := false
+	var (
+		e              *entry
+		sync, accepted *understudyv1.Sync
+		created        bool
+		// doubtful says that what was tried last may be stored.
+		doubtful bool
+	)
 	try := func(ctx context.Context) error {
 		last, err := j.catchUpTenant(ctx, request.Tenant)
 		if err != nil {
 			return err
 		}
-		if accepted, err = j.earlier(ctx, request, e.name); err != nil || accepted != nil {
+		if accepted, err = j.earlier(ctx, request, e); err != nil || accepted != nil {
 			return err
 		}
+		if !doubtful {
+			e, sync = j.newSync(request)
+		}
 		sequence, err := j.store.putRecord(ctx, e, sync, false, fence{j.names.record(tenantKey(e.tenant)), last})
+		doubtful = doubtful || err != nil && !errors.Is(err, errFenced)
 		if err == nil {
 			j.adoptRecord(&kept{entry: e, sync: sync, sequence: sequence})
 			accepted, created = proto.CloneOf(sync), true
@@ -50,10 +53,30 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 		return err
 	}
 	err = j.trying(ctx, try)
-	if accepted.GetName() == e.name {
+	if e != nil && accepted.GetName() == e.name {
 		created = true // it was stored though nobody answered
 	}
 	return accepted, created, err
+}
+
+// newSync returns a sync that a request asks for. Its name sorts behind those of the
+// tenant's other syncs, also where the clocks of the processes differ.
+func (j *Journal) newSync(request port.CreateRequest) (*entry, *understudyv1.Sync) {
+	now := time.Now()
+	j.mu.Lock()
+	if all := j.index.byTenant[request.Tenant]; len(all) > 0 {
+		if newest := all[len(all)-1].created(); !newest.Before(now.Truncate(time.Millisecond)) {
+			now = newest.Add(time.Millisecond)
+		}
+	}
+	j.mu.Unlock()
+	id := ulid.MustNew(ulid.Timestamp(now), ulid.DefaultEntropy())
+	sync := proto.CloneOf(request.Sync)
+	sync.Name = request.Tenant + "/syncs/" + strings.ToLower(id.String())
+	sync.State = understudyv1.SyncState_SYNC_STATE_PENDING
+	sync.CreateTime = timestamppb.Now()
+	sync.LastSequence = 0
+	return &entry{name: sync.GetName(), tenant: request.Tenant, requestID: request.RequestID, digest: request.Digest}, sync
 }
 
 // trying tries to store a record until it is clear whether it is: where others were
@@ -98,18 +121,19 @@ func isRefusal(err error) bool {
 const endedTimeout = 100 * time.Millisecond
 
 // earlier returns the sync that a request is answered with, or nil: the one that the
-// same request_id created, or the one named own. It returns a [*port.SyncRunningError]
+// same request_id created, or own, which may be stored. It returns a [*port.SyncRunningError]
 // when the tenant has one that is not finished.
-func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own string) (*understudyv1.Sync, error) {
+func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own *entry) (*understudyv1.Sync, error) {
 	j.mu.Lock()
 	var repeated *entry
 	if request.RequestID != "" {
 		repeated = j.index.requests[requestKey(request.Tenant, request.RequestID)]
 	}
-	mine, running := j.index.byName[own], j.live[j.index.running[request.Tenant]]
+	running := j.live[j.index.running[request.Tenant]]
+	stored := own != nil && j.index.byName[own.name] != nil
 	j.mu.Unlock()
-	if mine != nil {
-		return j.Get(ctx, own)
+	if stored {
+		return j.Get(ctx, own.name)
 	}
 	if repeated != nil && time.Since(repeated.created()) < j.config.RequestIDTTL {
 		if repeated.digest != request.Digest {
