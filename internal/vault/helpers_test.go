@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,10 +57,25 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	useMemory()
 	if role := os.Getenv(childRole); role != "" {
 		os.Exit(runChild(role))
 	}
 	os.Exit(m.Run())
+}
+
+// useMemory lets the tests keep their repositories in memory where there is enough of it
+// (a container often has 64 MB): that a process is killed is the same there, and a power
+// cut is not what they show.
+func useMemory() {
+	const memory, enough = "/dev/shm", 1 << 30
+	var stat syscall.Statfs_t
+	if os.Getenv("TMPDIR") != "" || syscall.Statfs(memory, &stat) != nil || stat.Bavail*uint64(stat.Bsize) < enough {
+		return
+	}
+	if probe, err := os.MkdirTemp(memory, "understudy-"); err == nil && os.Remove(probe) == nil {
+		_ = os.Setenv("TMPDIR", memory)
+	}
 }
 
 func newVault(t testing.TB, change func(*Config)) *Vault {
