@@ -318,7 +318,7 @@ func TestItemNamedLikeTheNames(t *testing.T) {
 // A dry run makes no names.
 func TestNamesInADryRun(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func (m *merger) entry(path string, base, ours, theirs treeEntry) (treeEntry, er
 		return theirs, nil
 	case m.isLater(path, theirs):
 		return theirs, nil
-	case theirs == base && !(theirs.isFolder() && m.laterIn(path+"/")):
+	case theirs == base && (!theirs.isFolder() || !m.laterIn(path+"/")):
 		return ours, nil
 	case ours.id.IsZero():
 		return theirs, nil

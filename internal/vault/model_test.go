@@ -131,7 +131,7 @@ func TestCommitRulesModel(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			staging, err := v.Begin(t.Context(), "")
+			staging, err := v.Begin(t.Context(), "", 1)
 			if err != nil {
 				r.Fatal(err)
 			}

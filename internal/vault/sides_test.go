@@ -342,7 +342,7 @@ func TestItemOfSide(t *testing.T) {
 // A document that cannot be stored leaves no file.
 func TestRefusedItemHasNoSideFiles(t *testing.T) {
 	v, _ := sealingVault(t)
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func TestLargeFolder(t *testing.T) {
 // leaves no file.
 func TestScratchIsGone(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
