@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -58,6 +59,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	useMemory()
+	fewerChecks()
 	if role := os.Getenv(childRole); role != "" {
 		os.Exit(runChild(role))
 	}
@@ -75,6 +77,17 @@ func useMemory() {
 	}
 	if probe, err := os.MkdirTemp(memory, "understudy-"); err == nil && os.Remove(probe) == nil {
 		_ = os.Setenv("TMPDIR", memory)
+	}
+}
+
+// fewerChecks lets rapid check properties less often than it does, unless the command
+// line says how often: `-rapid.checks=1000` is for a night.
+func fewerChecks() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		_ = flag.Set("rapid.checks", "40")
 	}
 }
 

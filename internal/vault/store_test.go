@@ -14,6 +14,7 @@ import (
 // A folder and an index that are too large to hold are found and read from the
 // pack, also when git packed them anew, as differences.
 func TestLargeFolder(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, nil)
 	items := map[string]string{}
 	for i := range 15_000 {
