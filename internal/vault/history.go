@@ -166,11 +166,12 @@ func foldersOf(storage *store, commit *object.Commit) (map[string]plumbing.Hash,
 }
 
 // notBefore returns the types that were changed at a time or later, and whether one of
-// these changes was a complete reading; and the files.
+// these changes was a complete reading; and the files. The times are those of several
+// machines: what may be later by clocks that differ counts as later.
 func notBefore(changes []change, at time.Time) (types map[string]bool, files map[string]struct{}) {
 	types, files = map[string]bool{}, map[string]struct{}{}
 	for _, c := range changes {
-		if c.at.Before(at) {
+		if c.at.Add(clockDifference).Before(at) {
 			continue
 		}
 		for id, complete := range c.types {

@@ -55,8 +55,8 @@ type turn struct {
 	attempt int
 }
 
-// clockDifference is how far apart the clocks of two machines may be that give syncs
-// their ids. Of two syncs that are closer none is the earlier one.
+// clockDifference is how far apart the clocks of two machines may be. Of two syncs whose
+// ids are closer none is the earlier one.
 const clockDifference = 10 * time.Second
 
 // before says whether a turn is over when another one has begun. Of a sync it is the
