@@ -152,7 +152,7 @@ type keptType struct {
 	items      []string
 }
 
-func (f *fakeVault) Begin(_ context.Context, name string) (port.Staging, error) {
+func (f *fakeVault) Begin(_ context.Context, name string, _ int) (port.Staging, error) {
 	if f.beginErr != nil {
 		return nil, f.beginErr
 	}

@@ -176,7 +176,7 @@ func (r *run) backUp() error {
 	r.readCtx, stop = context.WithDeadlineCause(r.ctx, r.start.Add(r.plan.timeout), errTimeLimit)
 	defer stop()
 	var err error
-	if r.staging, err = r.tenant.Vault.Begin(r.ctx, r.name); err != nil {
+	if r.staging, err = r.tenant.Vault.Begin(r.ctx, r.name, int(r.attemptNumber)); err != nil {
 		return &commitError{err}
 	}
 	defer func() {

@@ -129,8 +129,10 @@ type Vault interface {
 	// Begin opens the repository, which it creates when there is none, and reads
 	// the tree of the last commit of the branch. One staging at a time. The sync, its
 	// name, finds what an earlier worker of the same sync left: see
-	// [Staging.Resumed].
-	Begin(ctx context.Context, sync string) (Staging, error)
+	// [Staging.Resumed]. The attempt is the number of the worker that the sync has with
+	// this one: where several processes share a disk, one that is late, of an earlier
+	// attempt or sync than the last one that began, is refused.
+	Begin(ctx context.Context, sync string, attempt int) (Staging, error)
 	// Committed returns the snapshot that a sync (its name) committed, or nil when
 	// it made no commit. PushState is NO_REMOTE where that is so; PUSHED where the
 	// remote was asked and has it; unset otherwise: whether the push was reached is not

@@ -139,6 +139,7 @@ func TestCanonicalRefuses(t *testing.T) {
 
 // The rules of every type compile, to a small automaton.
 func TestCatalogCompiles(t *testing.T) {
+	t.Parallel()
 	loaded, err := catalog.Load()
 	if err != nil {
 		t.Fatal(err)

@@ -185,6 +185,7 @@ func TestNamesOfWhatWasNotRead(t *testing.T) {
 
 // Many references are not held in memory, and come out as few ones do.
 func TestNamesOfMany(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, nil)
 	const n, known = 2*maxReferences + 5000, 1500
 	id := func(i int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", i*2654435761%(1<<32), i) }
@@ -318,7 +319,7 @@ func TestItemNamedLikeTheNames(t *testing.T) {
 // A dry run makes no names.
 func TestNamesInADryRun(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

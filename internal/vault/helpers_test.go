@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,10 +58,37 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	useMemory()
+	fewerChecks()
 	if role := os.Getenv(childRole); role != "" {
 		os.Exit(runChild(role))
 	}
 	os.Exit(m.Run())
+}
+
+// useMemory lets the tests keep their repositories in memory where there is enough of it
+// (a container often has 64 MB): that a process is killed is the same there, and a power
+// cut is not what they show.
+func useMemory() {
+	const memory, enough = "/dev/shm", 1 << 30
+	var stat syscall.Statfs_t
+	if os.Getenv("TMPDIR") != "" || syscall.Statfs(memory, &stat) != nil || stat.Bavail*uint64(stat.Bsize) < enough {
+		return
+	}
+	if probe, err := os.MkdirTemp(memory, "understudy-"); err == nil && os.Remove(probe) == nil {
+		_ = os.Setenv("TMPDIR", memory)
+	}
+}
+
+// fewerChecks lets rapid check properties less often than it does, unless the command
+// line says how often: `-rapid.checks=1000` is for a night.
+func fewerChecks() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		_ = flag.Set("rapid.checks", "40")
+	}
 }
 
 func newVault(t testing.TB, change func(*Config)) *Vault {
@@ -130,7 +159,7 @@ func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ..
 // syncWith is runNamedSync with something around the commit and the push.
 func syncWith(t testing.TB, v *Vault, name string, at time.Time, around func(commitAndPush func()), readings ...typeReading) synced {
 	t.Helper()
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
 	}

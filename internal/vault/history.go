@@ -17,6 +17,9 @@ type change struct {
 	// types are those whose folder or coverage it changed; true: a sync read the type
 	// completely.
 	types map[string]bool
+	// files are those in the folders of types that it wrote, and those that it removed if
+	// a sync made it: what somebody removed by hand is no reading.
+	files map[string]struct{}
 }
 
 // changesOf returns what the commits of the remote did that are not below ours.
@@ -44,38 +47,43 @@ func changesOf(ctx context.Context, storage *store, ours, theirs plumbing.Hash) 
 				return nil, fmt.Errorf("reading the commit %s: %w", id, err)
 			}
 		}
-		types, err := typesChanged(storage, before, commit)
+		made, err := changeOf(storage, before, commit)
 		if err != nil {
 			return nil, err
 		}
-		changes = append(changes, change{at: commit.Committer.When, types: types})
+		changes = append(changes, made)
 	}
 	return changes, nil
 }
 
-// typesChanged returns the types that a commit changed, against the one before it,
-// which may be nil.
-func typesChanged(storage *store, before, after *object.Commit) (map[string]bool, error) {
+// changeOf returns what a commit did, against the one before it, which may be nil.
+func changeOf(storage *store, before, after *object.Commit) (change, error) {
+	made := change{at: after.Committer.When, types: map[string]bool{}, files: map[string]struct{}{}}
 	old, oldCoverage, err := foldersOf(storage, before)
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	now, nowCoverage, err := foldersOf(storage, after)
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	bySync := isSync(after)
-	types := map[string]bool{}
 	note := func(id string) {
 		entry := nowCoverage[id]
-		types[id] = bySync && entry != nil && entry.State == stateComplete
+		made.types[id] = bySync && entry != nil && entry.State == stateComplete
 	}
 	for _, id := range names(now, old) {
-		same, err := sameItems(storage, now[id], old[id])
+		written, removed, err := filesChanged(storage, old[id], now[id])
 		if err != nil {
-			return nil, err
+			return made, err
 		}
-		if !same {
+		if bySync {
+			written = append(written, removed...)
+		}
+		for _, name := range written {
+			made.files[id+"/"+name] = struct{}{}
+		}
+		if len(written)+len(removed) > 0 {
 			note(id)
 		}
 	}
@@ -84,25 +92,38 @@ func typesChanged(storage *store, before, after *object.Commit) (map[string]bool
 			note(id)
 		}
 	}
-	return types, nil
+	return made, nil
 }
 
-// sameItems says whether two folders of a type, which may be zero, are the same but for
-// the names of other types' items.
-func sameItems(storage *store, a, b plumbing.Hash) (bool, error) {
-	if a == b || a.IsZero() || b.IsZero() {
-		return a == b, nil
+// filesChanged returns the files of a folder of a type that are others than before, or
+// gone. Either may be zero. The names of other types' items do not count.
+func filesChanged(storage *store, before, after plumbing.Hash) (written, removed []string, err error) {
+	if before == after {
+		return nil, nil, nil
 	}
 	var folders [2]map[string]treeEntry
-	for i, id := range []plumbing.Hash{a, b} {
+	for i, id := range []plumbing.Hash{before, after} {
+		if id.IsZero() {
+			continue
+		}
 		tree, err := object.GetTree(storage, id)
 		if err != nil {
-			return false, fmt.Errorf("reading the tree %s: %w", id, err)
+			return nil, nil, fmt.Errorf("reading the tree %s: %w", id, err)
 		}
 		folders[i] = entriesOf(tree)
 		delete(folders[i], namesFile)
 	}
-	return maps.Equal(folders[0], folders[1]), nil
+	for name, entry := range folders[1] {
+		if entry != folders[0][name] {
+			written = append(written, name)
+		}
+	}
+	for name := range folders[0] {
+		if _, ok := folders[1][name]; !ok {
+			removed = append(removed, name)
+		}
+	}
+	return written, removed, nil
 }
 
 // isSync says whether a sync made a commit.
@@ -145,16 +166,18 @@ func foldersOf(storage *store, commit *object.Commit) (map[string]plumbing.Hash,
 }
 
 // notBefore returns the types that were changed at a time or later, and whether one of
-// these changes was a complete reading.
-func notBefore(changes []change, at time.Time) map[string]bool {
-	later := map[string]bool{}
+// these changes was a complete reading; and the files. The times are those of several
+// machines: what may be later by clocks that differ counts as later.
+func notBefore(changes []change, at time.Time) (types map[string]bool, files map[string]struct{}) {
+	types, files = map[string]bool{}, map[string]struct{}{}
 	for _, c := range changes {
-		if c.at.Before(at) {
+		if c.at.Add(clockDifference).Before(at) {
 			continue
 		}
 		for id, complete := range c.types {
-			later[id] = later[id] || complete
+			types[id] = types[id] || complete
 		}
+		maps.Copy(files, c.files)
 	}
-	return later
+	return types, files
 }

@@ -14,9 +14,10 @@ import (
 // merger brings what one of our commits changed into a tree of the remote. Where both
 // changed a type, and the remote's was read completely since, that counts whole: ours
 // is older, and would take items back to what they were, or bring removed ones back.
-// Else it is put together file by file: where both changed a file, the later one
+// Else it is put together file by file: what the remote did to a file since counts, also
+// where the end is what there was before; else where both changed a file, the later one
 // counts; a file that one side removed and the other changed stays. So nothing is
-// removed that somebody wrote since.
+// removed that somebody wrote since, and nothing comes back that a sync removed since.
 type merger struct {
 	storage *store
 	pack    *packWriter
@@ -24,8 +25,9 @@ type merger struct {
 	made  map[plumbing.Hash][]treeEntry
 	blobs map[plumbing.Hash][]byte
 	// later are the types that the remote's commits changed since ours was made; true:
-	// one of them read the type completely.
-	later map[string]bool
+	// one of them read the type completely. laterFiles are the files.
+	later      map[string]bool
+	laterFiles map[string]struct{}
 }
 
 // merge returns the tree that has the changes from base to ours, and those from
@@ -34,7 +36,7 @@ func (m *merger) merge(path string, base, ours, theirs plumbing.Hash) (plumbing.
 	if ours == base || ours == theirs {
 		return theirs, nil
 	}
-	if theirs == base {
+	if theirs == base && !m.laterIn(path) {
 		return ours, nil
 	}
 	from, err := m.entries(base)
@@ -82,14 +84,14 @@ func (m *merger) entry(path string, base, ours, theirs treeEntry) (treeEntry, er
 	switch {
 	case ours == base, ours == theirs:
 		return theirs, nil
-	case theirs == base:
+	case m.isLater(path, theirs):
+		return theirs, nil
+	case theirs == base && (!theirs.isFolder() || !m.laterIn(path+"/")):
 		return ours, nil
 	case ours.id.IsZero():
 		return theirs, nil
 	case theirs.id.IsZero():
 		return ours, nil
-	case m.later[path] && theirs.isFolder() && strings.Count(path, "/")+1 == typeDepth:
-		return theirs, nil
 	case ours.isFolder() && theirs.isFolder():
 		if !base.isFolder() {
 			base.id = plumbing.ZeroHash
@@ -104,6 +106,27 @@ func (m *merger) entry(path string, base, ours, theirs treeEntry) (treeEntry, er
 		return theirs, nil
 	}
 	return ours, nil
+}
+
+// isLater says whether an entry of the remote counts whatever ours is: the folder of a
+// type that was read completely since, or a file that was written or removed since.
+func (m *merger) isLater(path string, theirs treeEntry) bool {
+	if _, ok := m.laterFiles[path]; ok {
+		return true
+	}
+	return m.later[path] && theirs.isFolder()
+}
+
+// laterIn says whether the remote changed a type since that is in a folder (the empty
+// path is the root), or that the folder is of. That the folder is what it was then says
+// nothing: what was added may have been removed again.
+func (m *merger) laterIn(folder string) bool {
+	for id := range m.later {
+		if strings.HasPrefix(id+"/", folder) || strings.HasPrefix(folder, id+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // theirsIsLater says whether the remote changed the type that a file is of since.

@@ -83,11 +83,13 @@ func (v *Vault) committedAnywhere(ctx context.Context, sync string) (_ *understu
 	if err := makeDirectory(v.config.Directory); err != nil {
 		return nil, &port.StorageError{Err: err}
 	}
-	held, err := v.hold()
-	if err != nil {
-		return nil, err
+	if !v.config.Shared { // there it takes the repository from nobody: see [hold]
+		held, err := v.lock()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, held.release()) }()
 	}
-	defer func() { err = errors.Join(err, held.release()) }()
 	if err := v.initialize(); err != nil {
 		return nil, &port.StorageError{Err: err}
 	}

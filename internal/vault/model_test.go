@@ -107,6 +107,7 @@ func (m *model) collapsed(read map[string]modelItem, accept bool, at time.Time) 
 // Whatever a sequence of syncs reads, the backup is what the model says, and
 // nothing that was not complete ever removed anything.
 func TestCommitRulesModel(t *testing.T) {
+	t.Parallel()
 	types := []*catalog.Type{groups, apps, scripted}
 	outcomes := []understudyv1.ConfigurationOutcome{complete, complete, complete, incomplete, failed, notBackedUp, notAvailable}
 	n := 0
@@ -131,7 +132,7 @@ func TestCommitRulesModel(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			staging, err := v.Begin(t.Context(), "")
+			staging, err := v.Begin(t.Context(), "", 1)
 			if err != nil {
 				r.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -40,7 +41,7 @@ func (s *staging) Push(ctx context.Context) (understudyv1.PushState, error) {
 // between, at most: longer each time.
 const (
 	maxPushes = 5
-	pushWait  = 200 * time.Millisecond
+	pushWait  = 400 * time.Millisecond
 )
 
 // pushAgain pushes until nobody else was faster.
@@ -211,11 +212,17 @@ func reported(report *packp.ReportStatus, ref plumbing.ReferenceName) error {
 	return &RemoteError{Reason: RemoteBroken, Detail: "it does not say what became of the branch"}
 }
 
-// refusalOf tells a race from a rejection, by the words that git uses for the
-// first: builtin/receive-pack.c.
+// refusalOf tells a race from a rejection: somebody else moved the branch, or has it
+// locked at this moment, for example what is left of the push of a worker that was
+// killed. The words are those of git, builtin/receive-pack.c and refs.c, by its versions;
+// GitHub and others say what the lock was refused for.
 func refusalOf(status string) RemoteReason {
 	switch status {
-	case "failed to update ref", "fetch first", "non-fast-forward", "failed to lock":
+	case "failed to update ref", "failed to lock", "fetch first", "non-fast-forward", "stale info",
+		"incorrect old value provided", "reference already exists", "reference does not exist":
+		return RemoteMoved
+	}
+	if strings.HasPrefix(status, "cannot lock ref") {
 		return RemoteMoved
 	}
 	return RemoteRejected

@@ -48,7 +48,7 @@ func (v *Vault) rebuild(ctx context.Context, storage *store, ours *object.Commit
 			}
 			base = parent.TreeHash
 		}
-		m.later = notBefore(changes, commit.Committer.When)
+		m.later, m.laterFiles = notBefore(changes, commit.Committer.When)
 		merged, err := m.merge("", base, commit.TreeHash, tree)
 		if err != nil {
 			pack.abort()

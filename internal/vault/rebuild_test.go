@@ -48,7 +48,7 @@ func TestDivergedIsRebuilt(t *testing.T) {
 	wantPushed(t, runSync(t, other, night.Add(3*hour), whole(groups, items), ended(roles, incomplete, some)))
 	theirs := otherPush(t, path, "README.md", "by hand")
 
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

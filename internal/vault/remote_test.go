@@ -290,6 +290,7 @@ func TestPushIsBoundedInTime(t *testing.T) {
 // Somebody pushes while the sync runs: nothing is forced, our commit is built again on
 // theirs, and the snapshot names the one that is there.
 func TestLostRace(t *testing.T) {
+	t.Parallel()
 	path := bareRemote(t)
 	v, _ := remoteVault(t, Remote{URL: path})
 	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))

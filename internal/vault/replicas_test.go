@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,7 @@ func TestBeginWithoutTheRemote(t *testing.T) {
 	wantPushed(t, runSync(t, first, night, whole(groups, documents("a"))))
 	away(t, path, func() {
 		for name, v := range map[string]*Vault{"with a copy": first, "without one": second} {
-			_, err := v.Begin(t.Context(), theSync)
+			_, err := v.Begin(t.Context(), theSync, 1)
 			var storage *port.StorageError
 			var failed *RemoteError
 			if !errors.As(err, &storage) || !errors.As(err, &failed) || failed.Reason != RemoteNotFound {
@@ -118,7 +119,7 @@ func TestWaitsForTheRemote(t *testing.T) {
 	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))
 	wanted, asked = 1<<30, 0
 	var failed *RemoteError
-	if _, err := v.Begin(t.Context(), theSync); !errors.As(err, &failed) || failed.Reason != RemoteUnreachable || asked != followTries {
+	if _, err := v.Begin(t.Context(), theSync, 1); !errors.As(err, &failed) || failed.Reason != RemoteUnreachable || asked != followTries {
 		t.Errorf("got %v after %d tries", err, asked)
 	}
 }
@@ -151,19 +152,22 @@ type changingTenant struct {
 	random  *rand.Rand
 	version int
 	items   map[*catalog.Type]map[string]int
+	// shortLived says how many sixths of the items are deleted each time.
+	shortLived int
 }
 
 func (c *changingTenant) change() {
-	for _, items := range c.items {
+	for _, configurationType := range changingTypes { // in an order: the seed says it all
+		items := c.items[configurationType]
 		for range c.random.IntN(3) {
 			c.version++
 			items[fmt.Sprintf("item-%d", c.version)] = c.version
 		}
 		for _, id := range sortedKeys(items) {
-			switch c.random.IntN(6) {
-			case 0:
+			switch n := c.random.IntN(6); {
+			case n < c.shortLived:
 				delete(items, id)
-			case 1, 2:
+			case n < c.shortLived+2:
 				c.version++
 				items[id] = c.version
 			}
@@ -175,9 +179,9 @@ func (c *changingTenant) change() {
 func (c *changingTenant) reading(configurationType *catalog.Type) typeReading {
 	items := map[string]string{}
 	some := c.random.IntN(3) == 0
-	for id, version := range c.items[configurationType] {
+	for _, id := range sortedKeys(c.items[configurationType]) {
 		if !some || c.random.IntN(2) == 0 {
-			items[id] = fmt.Sprintf(`{"version":%d}`, version)
+			items[id] = fmt.Sprintf(`{"version":%d}`, c.items[configurationType][id])
 		}
 	}
 	r := whole(configurationType, items)
@@ -214,73 +218,97 @@ func versionsAt(t *testing.T, storage *store, id string) map[string]int {
 	return versions
 }
 
+// changingTypes are the types of a changing tenant, in an order: a seed says all of what
+// happens.
+var changingTypes = []*catalog.Type{groups, apps}
+
+// The environment says how often replicas are let loose, and from which seed on, to see
+// one again.
+const (
+	replicaRounds = "UNDERSTUDY_REPLICA_ROUNDS"
+	replicaSeed   = "UNDERSTUDY_REPLICA_SEED"
+)
+
 // Whichever replicas read which part of a tenant while some of them cannot reach the
 // remote: in the remote's history no item becomes an older one, and none that was
 // removed comes back.
 func TestReplicasNeverGoBack(t *testing.T) {
-	types := []*catalog.Type{groups, apps}
+	t.Parallel()
+	rounds, seed := 4, rand.Uint64()
+	if text := os.Getenv(replicaRounds); text != "" {
+		rounds, _ = strconv.Atoi(text)
+	}
+	if text := os.Getenv(replicaSeed); text != "" {
+		seed, _ = strconv.ParseUint(text, 10, 64)
+	}
 	commits := 0
-	for range 6 {
-		seed := rand.Uint64()
-		tenant := &changingTenant{random: rand.New(rand.NewPCG(seed, 1)), items: map[*catalog.Type]map[string]int{groups: {}, apps: {}}}
-		path := bareRemote(t)
-		replicas := []*Vault{replica(t, path), replica(t, path)}
-		for _, v := range replicas { // each has a copy
-			runSync(t, v, night, whole(scripts, documents("s")))
-		}
-		for i := range 12 {
-			tenant.change()
-			v := replicas[tenant.random.IntN(2)]
-			at := night.Add(time.Duration(i+1) * hour)
-			var readings []typeReading
-			for _, configurationType := range types {
-				if tenant.random.IntN(4) > 0 {
-					readings = append(readings, tenant.reading(configurationType))
-				}
-			}
-			if tenant.random.IntN(2) == 0 {
-				syncUnpushed(t, v, path, at, readings...)
-			} else {
-				wantPushed(t, runSync(t, v, at, readings...))
-			}
-		}
-		for _, v := range replicas { // what they have left is pushed
-			wantPushed(t, runSync(t, v, night.Add(100*hour)))
-		}
-		storage := replicas[1].keptOpen() // has all of it
-		newest, gone := map[string]int{}, map[string]bool{}
-		last := map[string]int{}
-		for id := range strings.FieldsSeq(git(t, path, "rev-list", "--first-parent", "--reverse", "main")) {
-			commits++
-			now := versionsAt(t, storage, id)
-			for item, version := range now {
-				if version < newest[item] || gone[item] {
-					t.Errorf("seed %d, commit %s: %s is %d again; it was %d, removed: %v", seed, id, item, version, newest[item], gone[item])
-				}
-				newest[item] = version
-			}
-			for item := range last {
-				if _, ok := now[item]; !ok {
-					gone[item] = true
-				}
-			}
-			last = maps.Clone(now)
-		}
-		if err := storage.Close(); err != nil {
-			t.Error(err)
-		}
+	for i := range rounds {
+		commits += neverBack(t, seed+uint64(i))
 		if t.Failed() {
-			t.Log(git(t, path, "log", "--format=%h %ci %s"))
-			break
-		}
-		if out := git(t, path, "fsck", "--full", "--strict", "--no-progress", "--no-dangling"); out != "" {
-			t.Error(out)
-		}
-		if err := os.RemoveAll(path); err != nil {
-			t.Error(err)
+			return
 		}
 	}
-	if commits < 30 {
-		t.Errorf("%d commits show little", commits)
+	if commits < 5*rounds || rounds == 0 {
+		t.Errorf("%d commits in %d rounds show little", commits, rounds)
 	}
+}
+
+// neverBack lets replicas back up a tenant that changes, looks at the history of the
+// remote, and returns how long it is.
+func neverBack(t *testing.T, seed uint64) (commits int) {
+	tenant := &changingTenant{random: rand.New(rand.NewPCG(seed, 1)), items: map[*catalog.Type]map[string]int{groups: {}, apps: {}}}
+	tenant.shortLived = 1 + tenant.random.IntN(4)
+	path := bareRemote(t)
+	var replicas []*Vault
+	for range 2 + tenant.random.IntN(2) {
+		v := replica(t, path)
+		runSync(t, v, night, whole(scripts, documents("s"))) // each has a copy
+		replicas = append(replicas, v)
+	}
+	for i := range 12 {
+		tenant.change()
+		v := replicas[tenant.random.IntN(len(replicas))]
+		at := night.Add(time.Duration(i+1) * hour)
+		var readings []typeReading
+		for _, configurationType := range changingTypes {
+			if tenant.random.IntN(4) > 0 {
+				readings = append(readings, tenant.reading(configurationType))
+			}
+		}
+		if tenant.random.IntN(2) == 0 {
+			syncUnpushed(t, v, path, at, readings...)
+		} else {
+			wantPushed(t, runSync(t, v, at, readings...))
+		}
+	}
+	for _, v := range replicas { // what they have left is pushed
+		wantPushed(t, runSync(t, v, night.Add(100*hour)))
+	}
+	storage := replicas[len(replicas)-1].keptOpen() // has all of it
+	defer storage.Close()
+	newest, gone, last := map[string]int{}, map[string]bool{}, map[string]int{}
+	for id := range strings.FieldsSeq(git(t, path, "rev-list", "--first-parent", "--reverse", "main")) {
+		commits++
+		now := versionsAt(t, storage, id)
+		for item, version := range now {
+			if version < newest[item] || gone[item] {
+				t.Errorf("%s=%d, commit %s: %s is %d again; it was %d, removed: %v", replicaSeed, seed, id, item, version, newest[item], gone[item])
+			}
+			newest[item] = version
+		}
+		for item := range last {
+			if _, ok := now[item]; !ok {
+				gone[item] = true
+			}
+		}
+		last = maps.Clone(now)
+	}
+	if t.Failed() {
+		t.Log(git(t, path, "log", "--format=%h %ci %s"))
+		return commits
+	}
+	if out := git(t, path, "fsck", "--full", "--strict", "--no-progress", "--no-dangling"); out != "" {
+		t.Error(out)
+	}
+	return commits
 }

@@ -31,15 +31,15 @@ func (v *Vault) packDirectory() string { return v.path("objects/pack") }
 // take makes the repository if need be, and locks it. What an earlier process left
 // when it was killed is removed: nobody else can be using it. What is of use to the
 // sync is left and returned.
-func (v *Vault) take(ctx context.Context, sync string) (*hold, *checkpoint, error) {
+func (v *Vault) take(ctx context.Context, whose turn) (*hold, *checkpoint, error) {
 	if err := makeDirectory(v.config.Directory); err != nil {
 		return nil, nil, &port.StorageError{Err: err}
 	}
-	held, err := v.hold()
+	held, err := v.hold(whose)
 	if err != nil {
 		return nil, nil, err
 	}
-	left := v.readCheckpoint(sync)
+	left := v.readCheckpoint(whose.sync)
 	if err := v.prepare(ctx, held, left); err != nil {
 		return nil, nil, errors.Join(err, held.release())
 	}

@@ -294,6 +294,7 @@ func commitFiles(t testing.TB, work string, content map[string]string) {
 
 // Whatever the id, its files are beside it and nobody else's.
 func TestSideFilesOfHostileNames(t *testing.T) {
+	t.Parallel()
 	v, _ := sealingVault(t)
 	items := map[string]string{"a": script("of a", "1"), "a.script": script("of a.script", "2"), "a.script.ps1": script("of a.script.ps1", "3"), "a.secrets": script("", "4")}
 	for _, id := range hostile {
@@ -342,7 +343,7 @@ func TestItemOfSide(t *testing.T) {
 // A document that cannot be stored leaves no file.
 func TestRefusedItemHasNoSideFiles(t *testing.T) {
 	v, _ := sealingVault(t)
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,8 +84,8 @@ type stagedType struct {
 var errDone = errors.New("the staging is committed or closed")
 
 // Begin implements [port.Vault].
-func (v *Vault) Begin(ctx context.Context, sync string) (port.Staging, error) {
-	held, left, err := v.take(ctx, sync)
+func (v *Vault) Begin(ctx context.Context, sync string, attempt int) (port.Staging, error) {
+	held, left, err := v.take(ctx, turn{sync: sync, attempt: attempt})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 // A folder and an index that are too large to hold are found and read from the
 // pack, also when git packed them anew, as differences.
 func TestLargeFolder(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, nil)
 	items := map[string]string{}
 	for i := range 15_000 {
@@ -56,7 +57,7 @@ func TestLargeFolder(t *testing.T) {
 // leaves no file.
 func TestScratchIsGone(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "")
+	staging, err := v.Begin(t.Context(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

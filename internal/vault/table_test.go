@@ -138,6 +138,7 @@ func TestFolderIsAsEncoded(t *testing.T) {
 // What an incomplete reading keeps has its line, also where somebody wrote the
 // index in another way; an index that says nothing costs the names only.
 func TestLinesOfAnIndex(t *testing.T) {
+	t.Parallel()
 	ours := "[\n" + `  {"id":"a","display_name":"Name of a","file":"a.json"},` + "\n" + `  {"id":"b","display_name":"Name of b","file":"b.json"}` + "\n]\n"
 	for name, test := range map[string]struct{ index, want string }{
 		"ours":       {ours, "Name of a"},
