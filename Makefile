@@ -51,6 +51,11 @@ bench-peer: ## Measures a sync beside a reader that asks one request at a time, 
 		awk '/^BenchmarkPeer/ { for (i = 2; i < NF; i++) if ($$(i + 1) == "x-faster-than-peer") ratio = $$i } \
 			END { if (!ratio) exit 1; printf "\nA sync takes 1/%.0f of the time of a serial reader.\n", ratio }'
 
+.PHONY: bench-sizing
+bench-sizing: ## Measures the numbers of docs/operations.md, Sizing: start, memory, delivery, replicas (five minutes).
+	$(GO) test -run '^$$' -bench '^(BenchmarkStartWithHistory|BenchmarkReplicas)$$' -benchtime $(or $(BENCHTIME),5x) -timeout 30m ./server
+	$(GO) test -run '^$$' -bench '^(BenchmarkDelivery|BenchmarkAppendToDelivery)$$' -benchtime $(or $(BENCHTIME),5x) -timeout 30m ./internal/edge
+
 .PHONY: bench-large
 bench-large: ## Measures syncs of 10,000, 100,000 and 1,000,000 items (half an hour): see docs/benchmarks.md.
 	UNDERSTUDY_BENCH_ITEMS=$(or $(ITEMS),"10000,100000,1000000") $(GO) test -run '^$$' -bench '^BenchmarkLargeSync$$' -benchtime 1x -timeout 2h ./server
