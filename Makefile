@@ -37,6 +37,7 @@ test: ## Runs all tests with the race detector.
 chaos: ## Kills replicas, nodes and servers at random for DURATION (10m), 200 kills beside it (KILLS).
 	UNDERSTUDY_CHAOS_DURATION=$(or $(DURATION),10m) UNDERSTUDY_CHAOS_KILLS=$(or $(KILLS),200) UNDERSTUDY_CHAOS_ROUNDS=$(or $(ROUNDS),1000) \
 		$(GO) test -count 1 -run '^(TestChaosOfReplicas|TestKilledServer|TestFrozenReplica|TestTwoReplicasStartAtOnce)$$' -v -timeout 0 ./server | grep -v '^==='
+	$(GO) test -count 1 -run '^TestDeltaIsAsGoodAsFull$$' -rapid.checks $(or $(CHECKS),200) -timeout 0 ./internal/simulator
 
 .PHONY: bench
 bench: $(TOOLS)/benchstat ## Runs the benchmarks; each reports a ratio to a floor of the same run.
@@ -49,6 +50,11 @@ bench-peer: ## Measures a sync beside a reader that asks one request at a time, 
 	@$(GO) test -run '^$$' -bench '^BenchmarkPeer$$' -benchtime $(or $(BENCHTIME),3x) ./server | tee /dev/stderr | \
 		awk '/^BenchmarkPeer/ { for (i = 2; i < NF; i++) if ($$(i + 1) == "x-faster-than-peer") ratio = $$i } \
 			END { if (!ratio) exit 1; printf "\nA sync takes 1/%.0f of the time of a serial reader.\n", ratio }'
+
+.PHONY: bench-sizing
+bench-sizing: ## Measures the numbers of docs/operations.md, Sizing: start, memory, delivery, replicas (five minutes).
+	$(GO) test -run '^$$' -bench '^(BenchmarkStartWithHistory|BenchmarkReplicas)$$' -benchtime $(or $(BENCHTIME),5x) -timeout 30m ./server
+	$(GO) test -run '^$$' -bench '^(BenchmarkDelivery|BenchmarkAppendToDelivery)$$' -benchtime $(or $(BENCHTIME),5x) -timeout 30m ./internal/edge
 
 .PHONY: bench-large
 bench-large: ## Measures syncs of 10,000, 100,000 and 1,000,000 items (half an hour): see docs/benchmarks.md.

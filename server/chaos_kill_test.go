@@ -122,7 +122,7 @@ func (k *killLab) kill(ctx context.Context, server *process) *process {
 // repository is whole, and the backup is the one of an undisturbed sync.
 func TestKilledServer(t *testing.T) {
 	t.Parallel()
-	kills := fromEnvironment(t, "UNDERSTUDY_CHAOS_KILLS", 12, strconv.Atoi)
+	kills := fromEnvironment(t, "UNDERSTUDY_CHAOS_KILLS", 8, strconv.Atoi)
 	const labs = 4
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout+time.Duration(kills)*3*time.Second)
 	defer cancel()

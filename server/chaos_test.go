@@ -420,7 +420,7 @@ func (r *replicas) byWorker(worker string) (own, other *replica) {
 // other is told of it.
 func TestTwoReplicasStartAtOnce(t *testing.T) {
 	t.Parallel()
-	rounds := fromEnvironment(t, "UNDERSTUDY_CHAOS_ROUNDS", 60, strconv.Atoi)
+	rounds := fromEnvironment(t, "UNDERSTUDY_CHAOS_ROUNDS", 20, strconv.Atoi)
 	const tenants = 20
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
 	defer cancel()

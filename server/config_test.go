@@ -15,7 +15,7 @@ import (
 	"understudy.internal/internal/tenant"
 )
 
-func readTestFile(t *testing.T, path string) []byte {
+func readTestFile(t testing.TB, path string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	if err != nil {

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/gofrs/flock"
 
@@ -30,7 +32,23 @@ func lockDataDir(cfg *config) (unlock func() error, err error) {
 		return nil, fmt.Errorf("data_dir %s is in use by another process: stop it, or use another data_dir. "+
 			"Replicas that have one data_dir all need `data_dir_shared: true`", cfg.DataDir)
 	}
+	if err := checkWritable(cfg.DataDir); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
 	return lock.Unlock, nil
+}
+
+// checkWritable finds out at once what the parts of data_dir would find out late: that
+// its disk is read-only, or that it is not ours. A full one is said by the journal.
+func checkWritable(folder string) error {
+	file, err := os.CreateTemp(folder, ".writable-*")
+	switch {
+	case err == nil:
+		return errors.Join(file.Close(), os.Remove(file.Name()))
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("data_dir cannot be written: %w. The backups in it can still be read with git", err)
+	}
+	return nil
 }
 
 // removeLeftovers removes the half-written files of a process that was killed. The

@@ -148,6 +148,9 @@ func (h *harness) sync(tenant string, spec *understudyv1.SyncSpec, who person) *
 	if s.final == nil {
 		h.Fatalf("the stream ended without finished: %v\n%s", s.ended, s.text())
 	}
+	if wrong := s.uncounted(); wrong != "" {
+		h.Error(wrong)
+	}
 	return s
 }
 

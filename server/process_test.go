@@ -7,9 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -25,12 +28,23 @@ const asProgram = "UNDERSTUDY_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		go collectWhenAsked()
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	if file := os.Getenv(asNode); file != "" {
 		os.Exit(runNode(file))
 	}
 	os.Exit(m.Run())
+}
+
+// collectWhenAsked collects garbage at SIGUSR1, and says that it did.
+func collectWhenAsked() {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	for range asked {
+		debug.FreeOSMemory()
+		_ = os.WriteFile(collectedFile(os.Getpid()), nil, 0o600)
+	}
 }
 
 // process is `understudy serve` as a process of its own.

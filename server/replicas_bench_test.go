@@ -1,94 +1,15 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	understudyv1 "understudy.internal/gen/understudy/v1"
-	"understudy.internal/internal/journal"
-	"understudy.internal/internal/port"
 	"understudy.internal/internal/simulator"
 )
-
-// How long a server takes from its start to SERVING with 1,000 syncs of history, and how
-// much memory it has then. UNDERSTUDY_BENCH_HISTORY sets another number: 10,000 take some
-// minutes to make, each event on the disk.
-func BenchmarkStartWithHistory(b *testing.B) {
-	const writers = 16
-	history := fromEnvironment(b, "UNDERSTUDY_BENCH_HISTORY", 1000, strconv.Atoi)
-	ctx := b.Context()
-	l := newProcessLab(ctx, b, simulator.Config{Seed: 1, Items: 1}, harnessTypes)
-	j, err := journal.Open(ctx, journal.Config{Directory: filepath.Join(l.Folder, "data", "journal")})
-	if err != nil {
-		b.Fatal(err)
-	}
-	var group sync.WaitGroup
-	for i := range writers {
-		group.Go(func() {
-			for range history / writers {
-				if err := finishedSync(ctx, j, fmt.Sprintf("tenants/t%d", i)); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	group.Wait()
-	j.Close()
-	var took, memory []float64
-	for b.Loop() {
-		began := time.Now()
-		server := startServer(ctx, b, l.configFile())
-		took = append(took, float64(time.Since(began).Milliseconds()))
-		page, err := server.client.ListSyncs(ctx, &understudyv1.ListSyncsRequest{Parent: "tenants/-", PageSize: 1000})
-		if err != nil || len(page.GetSyncs()) != min(history/writers*writers, 1000) {
-			b.Fatalf("%d syncs: %v", len(page.GetSyncs()), err)
-		}
-		memory = append(memory, server.peak(b))
-	}
-	b.ReportMetric(median(took), "ms-to-serving")
-	b.ReportMetric(median(memory), "peak-MiB")
-}
-
-// finishedSync stores a sync that is over, with seven results.
-func finishedSync(ctx context.Context, j *journal.Journal, tenant string) error {
-	created, _, err := j.Create(ctx, port.CreateRequest{Tenant: tenant, Sync: &understudyv1.Sync{Spec: &understudyv1.SyncSpec{}}})
-	if err != nil {
-		return err
-	}
-	log, err := j.Open(ctx, created.GetName())
-	if err != nil {
-		return err
-	}
-	events := []*understudyv1.SyncEvent{{Event: &understudyv1.SyncEvent_Started{Started: &understudyv1.SyncStarted{
-		ConfigurationTypes: harnessTypes, Worker: j.Worker(),
-	}}}}
-	for _, id := range harnessTypes {
-		events = append(events, &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_ConfigurationCompleted{
-			ConfigurationCompleted: &understudyv1.ConfigurationCompleted{Result: &understudyv1.ConfigurationResult{ConfigurationType: id}},
-		}})
-	}
-	if err := log.Append(ctx, events...); err != nil {
-		return err
-	}
-	final := log.Sync()
-	final.State, final.EndTime = succeeded, timestamppb.Now()
-	return log.Append(ctx, &understudyv1.SyncEvent{Event: &understudyv1.SyncEvent_Finished{Finished: &understudyv1.SyncFinished{Sync: final}}})
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
 
 // How many syncs a minute 1 and 3 replicas finish, each with room for two at a time,
 // against a tenant that takes its time: more replicas do more while there is a processor

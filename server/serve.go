@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"time"
 )
 
 // serveCommand is `understudy serve`.
@@ -29,7 +30,35 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 		return &exitError{exitUsage, err.Error()}
 	}
 	collectEarly()
-	return serve(ctx, cfg, newLogger(cfg, std))
+	logger := newLogger(cfg, std)
+	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, func() error { return serve(ctx, cfg, logger) })
+}
+
+// stopGrace is how long the service may take to stop after its calls have ended: for a
+// commit that began, and to record what was read. A disk or a remote that does not
+// answer would hold it for longer.
+const stopGrace = time.Minute
+
+// endWithin carries a task out, and leaves it behind when it is not over within a limit
+// after ctx ended. What a process that ends so has not recorded is taken over as after
+// a power cut.
+func endWithin(ctx context.Context, limit time.Duration, task func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- task() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return &exitError{exitFailed, fmt.Sprintf("the service did not stop within %s, and is ended as it is: "+
+			"another replica, or the next start, takes over what it ran. See the log for a disk or a remote that does not answer", limit)}
+	}
 }
 
 // garbagePercent is how much garbage there may be for what is in use, in place of

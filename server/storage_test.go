@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -155,52 +156,79 @@ func TestJournalWithoutRoom(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
 	defer cancel()
 	l := newStorageLab(ctx, t, filepath.Join(t.TempDir(), "data"))
+	s, stop := startWithRoom(ctx, t, l, 64<<10, 20*time.Second)
+	defer stop()
+	s.isFull(ctx, s.syncUntilRefused(ctx))
+	s.recovers(ctx)
+}
+
+// A service that cannot store ends in time when it is told to, though there are syncs
+// that it could not end; the next start, with room, brings each of them to an end.
+func TestStopWithoutRoom(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
+	defer cancel()
+	l := newStorageLab(ctx, t, filepath.Join(t.TempDir(), "data"))
+	s, stop := startWithRoom(ctx, t, l, 64<<10, time.Hour)
+	s.isFull(ctx, s.syncUntilRefused(ctx))
+	begin := time.Now()
+	stop()
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("it took %s to stop", took)
+	}
+	again, stop := startWithRoom(ctx, t, l, 0, time.Hour)
+	defer stop()
+	for _, name := range s.accepted {
+		w := &witness{name: name}
+		if err := w.attend(ctx, func() understudyv1.SyncServiceClient { return again.client }); err != nil {
+			t.Errorf("%v\n%s", err, w.story())
+		}
+	}
+	again.recovers(ctx)
+}
+
+// startWithRoom starts a service in this process whose journal has some room, and
+// returns what stops it.
+func startWithRoom(ctx context.Context, t *testing.T, l *lab, room int64, retention time.Duration) (*storageStory, func()) {
+	t.Helper()
 	cfg, err := loadConfig(l.configFile())
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.maxJournal, cfg.Journal.Retention = 64<<10, 20*time.Second
+	cfg.maxJournal, cfg.Journal.Retention = room, retention
 	own, err := newService(ctx, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(own.close)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
+		own.close()
 		t.Fatal(err)
 	}
-	serving, stop := context.WithCancel(ctx)
+	serving, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- own.run(serving, listener) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 	connection, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { connection.Close() })
-	s := &storageStory{T: t, client: understudyv1.NewSyncServiceClient(connection), connection: connection}
-	s.isFull(ctx, s.syncUntilRefused(ctx))
-	s.recovers(ctx)
+	stop := sync.OnceFunc(func() {
+		connection.Close()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		own.close()
+	})
+	t.Cleanup(stop)
+	return &storageStory{T: t, client: understudyv1.NewSyncServiceClient(connection), connection: connection}, stop
 }
 
 // A disk that is full, and has room again: the process is the same all the time, no
 // file is torn, and every sync that was accepted ends once.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
-	if err := syscall.Mount("none", folder, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("a small file system cannot be mounted here (%v): TestJournalWithoutRoom shows most of it", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(folder, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	folder := mountSmall(t)
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
 	defer cancel()
 	l := newStorageLab(ctx, t, filepath.Join(folder, "data"))
@@ -225,6 +253,21 @@ func TestFullDisk(t *testing.T) {
 	if server.command.ProcessState != nil {
 		t.Error("the process ended")
 	}
+}
+
+// mountSmall mounts a file system with little room, where that is permitted.
+func mountSmall(t *testing.T) string {
+	t.Helper()
+	folder := t.TempDir()
+	if err := syscall.Mount("none", folder, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("a small file system cannot be mounted here (%v): TestJournalWithoutRoom shows most of it", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(folder, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return folder
 }
 
 // fill writes a file until there is no room for more.

@@ -47,7 +47,8 @@ type story struct {
 }
 
 // text tells a story so that two runs of one case tell the same: events in order,
-// but results and identities, which run side by side, sorted; no times and ids.
+// but results and identities, which run side by side, sorted; no times and ids. How far
+// one identity came when the other ends the sync is left out; uncounted looks at that.
 func (s *story) text() string {
 	var lines, identities, results []string
 	flush := func(list *[]string) {
@@ -55,7 +56,6 @@ func (s *story) text() string {
 		lines = append(lines, *list...)
 		*list = nil
 	}
-	// When one identity ends the sync, how far the other came is a matter of chance.
 	failed := s.final.GetState() == understudyv1.SyncState_SYNC_STATE_FAILED
 	for _, event := range s.durable {
 		switch e := event.GetEvent().(type) {
@@ -71,6 +71,9 @@ func (s *story) text() string {
 		case *understudyv1.SyncEvent_AuthenticationFailed:
 			identities = append(identities, failureText(e.AuthenticationFailed))
 		case *understudyv1.SyncEvent_ConfigurationCompleted:
+			if failed {
+				continue
+			}
 			results = append(results, resultText(e.ConfigurationCompleted.GetResult()))
 		case *understudyv1.SyncEvent_SnapshotCommitted:
 			flush(&identities)
@@ -108,9 +111,11 @@ func resultText(r *understudyv1.ConfigurationResult) string {
 
 func finalText(s *understudyv1.Sync) string {
 	c := s.GetCounts()
-	text := fmt.Sprintf("finished: %s causes %v\n  %d types: %d changed, %d unchanged, %d incomplete, %d failed, %d not backed up, %d not available",
-		s.GetState(), s.GetPartialCauses(), c.GetTotal(), c.GetChanged(), c.GetUnchanged(), c.GetIncomplete(), c.GetFailed(),
-		c.GetNotBackedUp(), c.GetNotAvailable())
+	text := fmt.Sprintf("finished: %s causes %v\n  %d types", s.GetState(), s.GetPartialCauses(), c.GetTotal())
+	if s.GetState() != understudyv1.SyncState_SYNC_STATE_FAILED {
+		text += fmt.Sprintf(": %d changed, %d unchanged, %d incomplete, %d failed, %d not backed up, %d not available",
+			c.GetChanged(), c.GetUnchanged(), c.GetIncomplete(), c.GetFailed(), c.GetNotBackedUp(), c.GetNotAvailable())
+	}
 	for _, who := range s.GetIdentities() {
 		if s.GetState() == understudyv1.SyncState_SYNC_STATE_FAILED && who.GetFailure() == nil {
 			continue
@@ -121,4 +126,37 @@ func finalText(s *understudyv1.Sync) string {
 		text += fmt.Sprintf("\n  error %d: %s", s.GetError().GetCode(), s.GetError().GetMessage())
 	}
 	return text
+}
+
+// uncounted says in what the results of a story are not those that its end counts, or
+// are not possible: of an identity that failed before it had read anything.
+func (s *story) uncounted() string {
+	counts := map[understudyv1.ConfigurationOutcome]int32{}
+	failed := s.final.GetState() == understudyv1.SyncState_SYNC_STATE_FAILED
+	unread := map[understudyv1.Identity]bool{}
+	for _, who := range s.final.GetIdentities() {
+		unread[who.GetIdentity()] = failed && who.GetState() == understudyv1.IdentityState_IDENTITY_STATE_FAILED
+	}
+	for _, event := range s.durable {
+		if r := event.GetConfigurationCompleted().GetResult(); r != nil {
+			counts[r.GetOutcome()]++
+			if unread[r.GetIdentity()] {
+				return fmt.Sprintf("%s has a result by an identity that failed at the start", r.GetConfigurationType())
+			}
+		}
+	}
+	c := s.final.GetCounts()
+	for outcome, count := range map[understudyv1.ConfigurationOutcome]int32{
+		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED:       c.GetChanged(),
+		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_UNCHANGED:     c.GetUnchanged(),
+		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE:    c.GetIncomplete(),
+		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED:        c.GetFailed(),
+		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP: c.GetNotBackedUp(),
+		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE: c.GetNotAvailable(),
+	} {
+		if counts[outcome] != count {
+			return fmt.Sprintf("%d types are counted %s, and %d events say so", count, outcome, counts[outcome])
+		}
+	}
+	return ""
 }

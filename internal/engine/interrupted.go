@@ -52,6 +52,9 @@ func (e *Engine) endRest(ctx context.Context) {
 		rest := maps.Clone(e.unended)
 		e.mu.Unlock()
 		for _, name := range slices.Sorted(maps.Keys(rest)) {
+			if ctx.Err() != nil {
+				return // each may take as long as the journal is waited for; the next start ends them
+			}
 			err := recovering(func() error { return e.endAgain(ctx, rest[name]) })
 			if err != nil {
 				e.logger.Warn("a sync could still not be ended", "sync", name, "error", err)

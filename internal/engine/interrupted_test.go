@@ -609,6 +609,32 @@ func TestStorageFailsWhileRecording(t *testing.T) {
 	}
 }
 
+// TestStopWhileStorageFails: the end of a server waits for no more than what it is
+// recording, however many syncs it could not end.
+func TestStopWhileStorageFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const syncs, patience = 20, 5 * time.Second
+		s := newStageOf(t, func(c *engine.Config) { c.MaxConcurrentSyncs = syncs })
+		s.tenants.onTenant = func() { panic("so that there is an end to record") }
+		s.syncs.beforeAppend = func([]*understudyv1.SyncEvent) { <-time.After(patience) }
+		s.syncs.onAppend = func(string, []*understudyv1.SyncEvent) error { return errStorage }
+		for i := range syncs {
+			_, _, err := s.syncs.Create(t.Context(), port.CreateRequest{Tenant: fmt.Sprintf("tenants/t%d", i), Sync: &understudyv1.Sync{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.run()
+		<-time.After(20 * time.Second) // it is trying to end them by now
+		begin := time.Now()
+		s.stop()
+		<-s.done
+		if took := time.Since(begin); took > 2*patience {
+			t.Errorf("it took %s to stop", took)
+		}
+	})
+}
+
 // TestCancelIsNotLost: a cancellation that could not be recorded leaves the sync as it
 // was.
 func TestCancelIsNotLost(t *testing.T) {
