@@ -37,7 +37,7 @@ test: ## Runs all tests with the race detector.
 chaos: ## Kills replicas, nodes and servers at random for DURATION (10m), 200 kills beside it (KILLS).
 	UNDERSTUDY_CHAOS_DURATION=$(or $(DURATION),10m) UNDERSTUDY_CHAOS_KILLS=$(or $(KILLS),200) UNDERSTUDY_CHAOS_ROUNDS=$(or $(ROUNDS),1000) \
 		$(GO) test -count 1 -run '^(TestChaosOfReplicas|TestKilledServer|TestFrozenReplica|TestTwoReplicasStartAtOnce)$$' -v -timeout 0 ./server | grep -v '^==='
-	$(GO) test -count 1 -run '^TestDeltaIsAsGoodAsFull$$' -rapid.checks $(or $(CHECKS),200) -timeout 0 ./internal/simulator
+	$(GO) test -count 1 -run '^TestDeltaIsAsGoodAsFull$$' -timeout 0 ./internal/simulator -rapid.checks=$(or $(CHECKS),200)
 
 .PHONY: bench
 bench: $(TOOLS)/benchstat ## Runs the benchmarks; each reports a ratio to a floor of the same run.
