@@ -90,3 +90,20 @@ func TestRepairBesideAService(t *testing.T) {
 		}
 	}
 }
+
+// What is to be stopped fits the configuration.
+func TestRepairSaysWhatToStop(t *testing.T) {
+	for shared, want := range map[bool]string{false: "Stop the service", true: "Stop every replica"} {
+		cfg := &config{DataDir: t.TempDir(), DataDirShared: shared}
+		unlock, err := lockDataDir(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lockForRepair(cfg); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "data_dir_shared") {
+			t.Errorf("shared %v: %v", shared, err)
+		}
+		if err := unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
