@@ -13,6 +13,9 @@ import (
 	"understudy.internal/internal/durable"
 )
 
+// errInUse says that another process has the data_dir.
+var errInUse = errors.New("in use by another process")
+
 // lockDataDir makes data_dir and keeps other processes out of it. Where it is shared
 // it keeps out those only that do not share it.
 func lockDataDir(cfg *config) (unlock func() error, err error) {
@@ -29,8 +32,8 @@ func lockDataDir(cfg *config) (unlock func() error, err error) {
 		return nil, fmt.Errorf("locking data_dir: %w", err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("data_dir %s is in use by another process: stop it, or use another data_dir. "+
-			"Replicas that have one data_dir all need `data_dir_shared: true`", cfg.DataDir)
+		return nil, fmt.Errorf("data_dir %s is %w: stop it, or use another data_dir. "+
+			"Replicas that have one data_dir all need `data_dir_shared: true`", cfg.DataDir, errInUse)
 	}
 	if err := checkWritable(cfg.DataDir); err != nil {
 		return nil, errors.Join(err, lock.Unlock())

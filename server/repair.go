@@ -101,7 +101,15 @@ func (c *repairCommand) selected(cfg *config) ([]*tenant.Definition, error) {
 func lockForRepair(cfg *config) (unlock func() error, err error) {
 	alone := *cfg
 	alone.DataDirShared = false
-	return lockDataDir(&alone)
+	unlock, err = lockDataDir(&alone)
+	if errors.Is(err, errInUse) {
+		stop := "Stop the service"
+		if cfg.DataDirShared {
+			stop = "Stop every replica that shares it"
+		}
+		return nil, fmt.Errorf("data_dir %s is %w, and repair must be alone. %s, then repeat this", cfg.DataDir, errInUse, stop)
+	}
+	return unlock, err
 }
 
 func (c *repairCommand) repair(ctx context.Context, cfg *config, definition *tenant.Definition, std streams) (*vault.Repair, error) {
@@ -139,7 +147,7 @@ func worse(a, b int) int {
 // report writes what was found of one tenant.
 func (c *repairCommand) report(w io.Writer, name string, found *vault.Repair) error {
 	var b strings.Builder
-	state := fmt.Sprintf("the branch is at %.12s; %d commits, %d objects, all of them read", found.Commit, found.Commits, found.Objects)
+	state := fmt.Sprintf("the branch is at %.12s; %s, %s, all of them read", found.Commit, counted(found.Commits, "commit"), counted(found.Objects, "object"))
 	if found.Commit == "" {
 		state = "there is no commit"
 	}

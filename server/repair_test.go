@@ -45,7 +45,7 @@ func TestRepairCommand(t *testing.T) {
 			}
 		}
 	}
-	says(repair(exitOK), "contoso: all is well: the branch is at ", "1 commits, 7 objects", "fabrikam: nothing was backed up here yet.")
+	says(repair(exitOK), "contoso: all is well: the branch is at ", "1 commit, 7 objects", "fabrikam: nothing was backed up here yet.")
 	branch := filepath.Join(repository, "refs", "heads", "main")
 	if err := os.WriteFile(branch, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -82,10 +82,27 @@ func TestRepairBesideAService(t *testing.T) {
 			t.Fatal(locked, err)
 		}
 		code, out, stderr := command(t, "repair", "--config", file, "--apply", "--tenant", "contoso")
-		if code != exitFailed || out != "" || !strings.Contains(stderr, "top") {
+		if code != exitFailed || out != "" || !strings.Contains(stderr, "Stop the service") || strings.Contains(stderr, "shared") {
 			t.Errorf("exit code %d: %s%s", code, out, stderr)
 		}
 		if err := lock.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What is to be stopped fits the configuration.
+func TestRepairSaysWhatToStop(t *testing.T) {
+	for shared, want := range map[bool]string{false: "Stop the service", true: "Stop every replica"} {
+		cfg := &config{DataDir: t.TempDir(), DataDirShared: shared}
+		unlock, err := lockDataDir(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lockForRepair(cfg); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "data_dir_shared") {
+			t.Errorf("shared %v: %v", shared, err)
+		}
+		if err := unlock(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -140,6 +140,10 @@ type repairer struct {
 	// tip is where the branch is to be, and moved says that it is not there.
 	tip   plumbing.Hash
 	moved bool
+	// unread are the objects of damaged packs that cannot be read, and unindexed says that
+	// there was one of which nobody knows what it held.
+	unread    []plumbing.Hash
+	unindexed bool
 	// asked says that the remote was asked.
 	asked bool
 }
@@ -279,13 +283,13 @@ func (r *repairer) branch(ctx context.Context) error {
 		}
 		what += fmt.Sprintf(" names the commit %s, which cannot be read", short(now))
 	}
-	if r.tip, err = r.choose(ctx); err != nil {
-		return err
+	known := r.lastKnown(now)
+	skipped, err2 := r.choose(ctx, known)
+	if err2 == nil && (r.tip.IsZero() || len(skipped) > 0 || len(known) == 0) && r.fetch(ctx) {
+		skipped, err2 = r.choose(ctx, known)
 	}
-	if r.tip.IsZero() && r.fetch(ctx) {
-		if r.tip, err = r.choose(ctx); err != nil {
-			return err
-		}
+	if err2 != nil {
+		return err2
 	}
 	r.moved = !r.tip.IsZero()
 	switch {
@@ -294,7 +298,13 @@ func (r *repairer) branch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.fault(fmt.Sprintf("let it begin at %s of %s, the last commit that is whole", short(r.tip), commit.Committer.When.UTC().Format("2006-01-02 15:04")), "%s", what)
+		r.fault(fmt.Sprintf("let it begin at %s of %s, the newest commit that can be read", short(r.tip), commit.Committer.When.UTC().Format("2006-01-02 15:04")), "%s", what)
+		for _, id := range skipped {
+			r.loss("leave it out; the next sync reads anew what the tenant has", "the commit %s, or its tree, cannot be read, and no copy was found", short(id))
+		}
+		if len(known) == 0 && r.mayLackCommits() {
+			r.loss("", "a pack is damaged, and nothing here says what the last commit was: later commits than %s may be lost", short(r.tip))
+		}
 	case now.IsZero() && err == nil && !strings.HasSuffix(what, "damaged") && !r.hasPacks():
 		// Nothing was ever committed.
 	default:
@@ -303,43 +313,93 @@ func (r *repairer) branch(ctx context.Context) error {
 	return nil
 }
 
+// lastKnown returns the commits that were the last one, as far as it is known here: that
+// of the branch, and that of the notes.
+func (r *repairer) lastKnown(now plumbing.Hash) (known []plumbing.Hash) {
+	if !now.IsZero() {
+		known = append(known, now)
+	}
+	if notes, err := r.vault.readNotes(); err == nil {
+		if id, ok := parseID(notes.Commit); ok && id != now && !id.IsZero() {
+			known = append(known, id)
+		}
+	}
+	return known
+}
+
 func (r *repairer) hasPacks() bool {
 	paths, _ := filepath.Glob(filepath.Join(r.vault.packDirectory(), "pack-*.pack"))
 	return len(paths) > 0
 }
 
+// mayLackCommits says whether there may have been commits that are not in the view.
+func (r *repairer) mayLackCommits() bool {
+	storage := r.view.storage()
+	return r.unindexed || slices.ContainsFunc(r.unread, func(id plumbing.Hash) bool { return storage.HasEncodedObject(id) != nil })
+}
+
+// counted returns a number of things, in words that fit it.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 func short(id plumbing.Hash) string { return id.String()[:12] }
 
-// choose returns the commit that the branch is to begin at: that of the notes, or a
-// later one on top of it; else the last one that is whole; else the last one at all.
-func (r *repairer) choose(ctx context.Context) (plumbing.Hash, error) {
+// choose lets the tip be the commit that the branch is to begin at: one that was the last
+// as far as it is known, or a later one on top of it; else the newest. It is one whose
+// tree can be read: files and folders in it that cannot are left out of it later, which
+// loses less than to go back. It returns the commits that are left out.
+func (r *repairer) choose(ctx context.Context, known []plumbing.Hash) (skipped []plumbing.Hash, err error) {
 	storage := r.view.storage()
 	commits, err := commitsIn(storage)
 	if err != nil {
-		return plumbing.ZeroHash, err
+		return nil, err
 	}
-	var noted plumbing.Hash
-	if notes, err := r.vault.readNotes(); err == nil {
-		noted = plumbing.NewHash(notes.Commit)
-	}
+	r.tip = plumbing.ZeroHash
 	w := newWalk(ctx, storage)
-	whole := func(c *object.Commit) bool { return len(w.tree(c.TreeHash).bad) == 0 }
-	if i := slices.IndexFunc(commits, func(c *object.Commit) bool { return c.Hash == noted }); i >= 0 && whole(commits[i]) {
-		for _, c := range commits {
-			if above, err := isAncestor(ctx, storage, noted, c.Hash); err == nil && above && whole(c) {
-				return c.Hash, nil
-			}
+	readable := func(c *object.Commit) bool {
+		_, err := object.GetTree(storage, c.TreeHash)
+		return err == nil && w.has(c.TreeHash)
+	}
+	for _, last := range known {
+		if !slices.ContainsFunc(commits, func(c *object.Commit) bool { return c.Hash == last }) {
+			continue
+		}
+		i := slices.IndexFunc(commits, func(c *object.Commit) bool {
+			above, err := isAncestor(ctx, storage, last, c.Hash)
+			return err == nil && above && readable(c)
+		})
+		if i >= 0 {
+			r.tip = commits[i].Hash
+			break
 		}
 	}
+	candidates := slices.Clone(known)
 	for _, c := range commits {
-		if whole(c) {
-			return c.Hash, nil
+		if !r.tip.IsZero() {
+			break
+		}
+		if readable(c) {
+			r.tip = c.Hash
+		} else {
+			candidates = append(candidates, c.Hash)
 		}
 	}
-	if len(commits) > 0 {
-		return commits[0].Hash, nil
+	if r.tip.IsZero() && len(commits) > 0 {
+		r.tip = commits[0].Hash
 	}
-	return plumbing.ZeroHash, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	for _, id := range candidates {
+		if below, err := isAncestor(ctx, storage, id, r.tip); (err != nil || !below) && !slices.Contains(skipped, id) {
+			skipped = append(skipped, id)
+		}
+	}
+	return skipped, nil
 }
 
 // memory looks at the notes: they may name a commit that is not there any more.

@@ -169,7 +169,7 @@ func (r *repairer) objects(ctx context.Context) error {
 		if r.fetch(ctx) {
 			commits, missing, w = r.walk(ctx)
 			if n := before.unreadable() - w.unreadable(); n > 0 {
-				r.fault("fetch them from the remote", "%d objects that the backup needs are missing or damaged here", n)
+				r.fault("fetch them from the remote", "%s missing or damaged here", counted(n, "object that the backup needs is", "objects that the backup needs are"))
 			}
 		}
 	}
@@ -240,13 +240,13 @@ func (r *repairer) leaveOut(w *walk, commits []*object.Commit, missing []plumbin
 	slices.Sort(lost)
 	for i, path := range lost {
 		if i == maxListed {
-			r.loss("leave them out", "%d more files of the backup are lost", len(lost)-maxListed)
+			r.loss("leave them out", "%s lost", counted(len(lost)-maxListed, "more file of the backup is", "more files of the backup are"))
 			break
 		}
 		r.loss("leave it out; the next complete reading of its type brings it back, if the tenant has it", "%s cannot be read, and no copy was found", cmp.Or(path, "the whole tree"))
 	}
 	if older > 0 {
-		r.loss("leave them out", "files of %d older commits cannot be read, and no copy was found", older)
+		r.loss("leave them out", "files of %s cannot be read, and no copy was found", counted(older, "older commit", "older commits"))
 	}
 	last := l.commits[tip.Hash]
 	if len(lost) > 0 {
@@ -374,8 +374,8 @@ func (l *leaver) confess(v *Vault, parent, root plumbing.Hash, lost []string, no
 	if len(listed) > maxListed {
 		listed = append(slices.Clone(listed[:maxListed]), fmt.Sprintf("and %d more", len(lost)-maxListed))
 	}
-	content := fmt.Appendf(nil, "tree %s\nparent %s\nauthor %s\ncommitter %s\n\nRepair: %d files could not be read and are left out\n\n%s\n",
-		tree, parent, who, who, len(lost), strings.Join(listed, "\n"))
+	content := fmt.Appendf(nil, "tree %s\nparent %s\nauthor %s\ncommitter %s\n\nRepair: %s left out\n\n%s\n",
+		tree, parent, who, who, counted(len(lost), "file could not be read and is", "files could not be read and are"), strings.Join(listed, "\n"))
 	id := objectID(plumbing.CommitObject, content)
 	if err := l.pack.put(plumbing.CommitObject, id, content); err != nil {
 		return plumbing.ZeroHash, &port.StorageError{Err: err}

@@ -200,6 +200,7 @@ func (r *repairer) salvage(base string) (saved int, of string, err error) {
 		return 0, "", err
 	}
 	of = "an unknown number of"
+	r.unindexed = r.unindexed || checkIndex(base+".idx", nil) != nil
 	if checkIndex(base+".idx", nil) == nil {
 		ids, err := r.readIndexed(base, w)
 		if err != nil {
@@ -274,6 +275,8 @@ func (r *repairer) readIndexed(base string, w *packWriter) (n int, err error) {
 			if err := w.put(kind, entry.Hash, content); err != nil {
 				return n, err
 			}
+		} else {
+			r.unread = append(r.unread, entry.Hash)
 		}
 	}
 }

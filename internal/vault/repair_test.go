@@ -149,13 +149,34 @@ func TestRepair(t *testing.T) {
 		"a file is damaged":       {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main:entra/groups/b.json") }, says: []string{"entra/groups/b.json cannot be read", "is damaged: 5 of 6"}, lost: []string{"entra/groups/b.json"}},
 		"a folder is damaged":     {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main:entra/groups") }, says: []string{"entra/groups cannot be read"}, lost: []string{"entra/groups/_index.json", "entra/groups/a.json", "entra/groups/b.json"}},
 		"an index is damaged":     {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main:entra/groups/_index.json") }, says: []string{"entra/groups/_index.json cannot be read"}, lost: []string{"entra/groups/_index.json"}},
-		"the coverage is damaged": {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main~1:coverage.json") }, says: []string{"coverage.json cannot be read", "files of 1 older commits"}, lost: []string{"coverage.json"}},
+		"the coverage is damaged": {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main~1:coverage.json") }, says: []string{"coverage.json cannot be read", "files of 1 older commit cannot"}, lost: []string{"coverage.json"}},
 		"the tree is damaged":     {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main^{tree}") }, says: []string{"the whole tree cannot be read"}, lost: []string{"*"}},
-		"the commit is damaged":   {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main") }, says: []string{"names the commit", "let it begin at"}, back: true},
-		"an old commit":           {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main~1") }, says: []string{"what was before it is lost"}},
-		"an old file":             {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main~1:intune/scripts/s.json") }, says: []string{"intune/scripts/s.json cannot be read", "older"}, lost: []string{"intune/scripts/s.json"}},
-		"half the last pack":      {damage: pack(".pack", "main", half), says: []string{"is damaged"}, lost: nil, back: true},
-		"no last pack":            {damage: pack(".pack", "main", without), says: []string{"names the commit"}, back: true},
+		"no branch, a damaged file": {damage: func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main:entra/groups/b.json")
+			file(branch, with(""))(t, v)
+		}, says: []string{"the branch main is empty", "entra/groups/b.json cannot be read"}, lost: []string{"entra/groups/b.json"}},
+		"no branch, no notes, a damaged file": {damage: func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main:entra/groups/b.json")
+			file(branch, without)(t, v)
+			file(notesFile, without)(t, v)
+		}, says: []string{"the branch main is missing", "entra/groups/b.json cannot be read", "later commits than"}, lost: []string{"entra/groups/b.json"}},
+		"no branch, a damaged folder": {damage: func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main:entra/groups")
+			file(branch, with(""))(t, v)
+		}, says: []string{"entra/groups cannot be read"}, lost: []string{"entra/groups/_index.json", "entra/groups/a.json", "entra/groups/b.json"}},
+		"no branch, a damaged tree": {damage: func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main^{tree}")
+			file(branch, with(""))(t, v)
+		}, says: []string{"or its tree, cannot be read, and no copy was found"}, back: true},
+		"no branch, a damaged commit": {damage: func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main")
+			file(branch, with(""))(t, v)
+		}, says: []string{"or its tree, cannot be read, and no copy was found: leave it out"}, back: true},
+		"the commit is damaged": {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main") }, says: []string{"names the commit", "let it begin at"}, back: true},
+		"an old commit":         {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main~1") }, says: []string{"what was before it is lost"}},
+		"an old file":           {damage: func(t *testing.T, v *Vault) { damageObject(t, v, "main~1:intune/scripts/s.json") }, says: []string{"intune/scripts/s.json cannot be read", "older"}, lost: []string{"intune/scripts/s.json"}},
+		"half the last pack":    {damage: pack(".pack", "main", half), says: []string{"is damaged"}, lost: nil, back: true},
+		"no last pack":          {damage: pack(".pack", "main", without), says: []string{"names the commit"}, back: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -202,7 +223,7 @@ func TestRepair(t *testing.T) {
 			if len(done.Left) > 0 {
 				t.Errorf("left: %v", done.Left)
 			}
-			if test.lost != nil && !loss {
+			if (test.lost != nil || test.back) && !loss {
 				t.Errorf("it does not say that something is lost:\n%s", text)
 			}
 			checkRepository(t, v)
@@ -252,6 +273,23 @@ func TestRepairFromTheRemote(t *testing.T) {
 			for _, path := range packsOf(t, v) {
 				overwrite(t, path, without)
 			}
+		},
+		"an empty branch and a damaged file": func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main:entra/groups/b.json")
+			overwrite(t, v.path("refs/heads/main"), with(""))
+		},
+		"an empty branch and a damaged tree": func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main^{tree}")
+			overwrite(t, v.path("refs/heads/main"), with(""))
+		},
+		"an empty branch, no notes, a damaged commit": func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main")
+			overwrite(t, v.path("refs/heads/main"), with(""))
+			overwrite(t, v.path(notesFile), without)
+		},
+		"an empty branch and a damaged commit": func(t *testing.T, v *Vault) {
+			damageObject(t, v, "main")
+			overwrite(t, v.path("refs/heads/main"), with(""))
 		},
 		"an empty branch and no packs": func(t *testing.T, v *Vault) {
 			overwrite(t, v.path("refs/heads/main"), with(""))
