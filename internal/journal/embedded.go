@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -131,10 +132,24 @@ func (e *embedded) stores() bool {
 // restart opens the storage anew: after a write that failed (a full disk) a stream
 // stores nothing any more until that is done, also when there is room again. It is
 // the whole engine that starts anew: one whose storage alone does reads and writes
-// the same memory at once while it is asked something.
-func (e *embedded) restart() error {
+// the same memory at once while it is asked something. It returns when the connection
+// of [embedded.connect] is to the new one: what is sent into the old one is lost.
+func (e *embedded) restart(ctx context.Context, conn *nats.Conn) error {
+	before := conn.Stats().Reconnects
 	e.stop()
-	return e.start()
+	if err := e.start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for conn.Stats().Reconnects == before || !conn.IsConnected() {
+		select {
+		case <-time.After(reconnectWait):
+		case <-ctx.Done():
+			return fmt.Errorf("connecting to the journal's engine: %w", context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // stop stops the engine, if it runs.

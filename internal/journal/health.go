@@ -83,7 +83,7 @@ func (j *Journal) mend(ctx context.Context) {
 // the streams store.
 func (j *Journal) restartStorage(ctx context.Context) error {
 	if j.embedded != nil {
-		if err := j.embedded.restart(); err != nil {
+		if err := j.embedded.restart(ctx, j.conn); err != nil {
 			return err
 		}
 	}
