@@ -58,6 +58,7 @@ var topicHeadings = map[help.Group]string{
 	help.Configuration:  "A configuration was not backed up completely (ConfigurationFailureReason):",
 	help.State:          "How a sync stands, or ended (SyncState):",
 	help.Cause:          "What is missing of a sync that PARTIALLY_SUCCEEDED (PartialCause):",
+	help.Outcome:        "What became of a configuration type (ConfigurationOutcome):",
 }
 
 // writeTopics writes one line for each topic, below the heading of its group.

@@ -34,6 +34,9 @@ func TestHelpOfAReason(t *testing.T) {
 		{"PARTIALLY_SUCCEEDED", "## SYNC_STATE_PARTIALLY_SUCCEEDED\n"},
 		{"SYNC_STATE_FAILED", "## SYNC_STATE_FAILED\n"},
 		{"push-failed", "## PARTIAL_CAUSE_PUSH_FAILED\n"},
+		{"NOT_BACKED_UP", "## CONFIGURATION_OUTCOME_NOT_BACKED_UP\n"},
+		{"INCOMPLETE", "## CONFIGURATION_OUTCOME_INCOMPLETE\n"},
+		{"FAILED", "## SYNC_STATE_FAILED\n"},
 		{"states", "# How a sync stands\n"},
 		{"errors", "# Errors of calls and syncs\n"},
 	} {
@@ -52,7 +55,7 @@ func TestHelpOfEveryValue(t *testing.T) {
 	t.Parallel()
 	for _, enum := range []map[int32]string{
 		understudyv1.AuthFailureReason_name, understudyv1.ErrorReason_name, understudyv1.ConfigurationFailureReason_name,
-		understudyv1.SyncState_name, understudyv1.PartialCause_name,
+		understudyv1.SyncState_name, understudyv1.PartialCause_name, understudyv1.ConfigurationOutcome_name,
 	} {
 		for number, name := range enum {
 			if number == 0 {
@@ -93,14 +96,15 @@ func TestHelpListsEverything(t *testing.T) {
 	}
 	const begin = "An identity of a tenant could not authenticate (AuthFailureReason):\n\n" +
 		"  account-disabled            The user's account is disabled in the tenant, or may not sign in at this hour.\n"
-	const end = "  push-failed                 The commit was made, and the remote did not take it.\n" +
+	const end = "  not-available                 The tenant does not have the feature: its licence, its region or the roll-out.\n" +
 		"\nPrint one of them: understudy help NAME. An AADSTS code does as well: understudy help AADSTS53003.\n"
 	if !strings.HasPrefix(out, begin) || !strings.HasSuffix(out, end) {
 		t.Errorf("the list is\n%s", out)
 	}
 	topics := strings.Count(out, "\n  ")
 	if want := len(understudyv1.AuthFailureReason_name) + len(understudyv1.ErrorReason_name) +
-		len(understudyv1.ConfigurationFailureReason_name) + len(understudyv1.SyncState_name) + len(understudyv1.PartialCause_name) - 5; topics != want {
+		len(understudyv1.ConfigurationFailureReason_name) + len(understudyv1.SyncState_name) + len(understudyv1.PartialCause_name) +
+		len(understudyv1.ConfigurationOutcome_name) - 6; topics != want {
 		t.Errorf("%d topics, want %d", topics, want)
 	}
 	for line := range strings.Lines(out) {

@@ -4,7 +4,8 @@
 // There is one page for each AuthFailureReason, named as the address in
 // `help_uri` ends (`conditional-access-blocked`), and pages with a section for each
 // value: `errors` (ErrorReason), `configurations-not-backed-up`
-// (ConfigurationFailureReason) and `states` (SyncState, PartialCause). They are Markdown, written to be read as they are.
+// (ConfigurationFailureReason) and `states` (SyncState, PartialCause, ConfigurationOutcome).
+// They are Markdown, written to be read as they are.
 package help
 
 import (

@@ -122,7 +122,7 @@ func TestEveryValueHasASection(t *testing.T) {
 	for page, enums := range map[string][]protoreflect.Enum{
 		Errors:         {understudyv1.ErrorReason(0)},
 		Configurations: {understudyv1.ConfigurationFailureReason(0)},
-		States:         {understudyv1.SyncState(0), understudyv1.PartialCause(0)},
+		States:         {understudyv1.SyncState(0), understudyv1.PartialCause(0), understudyv1.ConfigurationOutcome(0)},
 	} {
 		text, _ := Page(page)
 		var all []string

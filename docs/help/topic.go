@@ -24,6 +24,8 @@ const (
 	State
 	// Cause: the values of PartialCause.
 	Cause
+	// Outcome: the values of ConfigurationOutcome.
+	Outcome
 )
 
 // prefixes are how the values of each group begin on the wire, in the spelling of
@@ -34,6 +36,7 @@ var prefixes = [...]string{
 	Configuration:  "configuration-failure-reason-",
 	State:          "sync-state-",
 	Cause:          "partial-cause-",
+	Outcome:        "configuration-outcome-",
 }
 
 // Topic is a value of an enumeration that has help.
@@ -92,6 +95,7 @@ var topics = sync.OnceValue(func() []Topic {
 	all = append(all, sections(Configurations, Configuration)...)
 	all = append(all, sections(States, State)...)
 	all = append(all, sections(States, Cause)...)
+	all = append(all, sections(States, Outcome)...)
 	taken := make(map[string]bool)
 	for i, topic := range all {
 		if taken[topic.Name] {
