@@ -101,7 +101,7 @@ type forgetKeysCommand struct {
 func (*forgetKeysCommand) Help() string {
 	return `Replicas on one cluster must have the same keys.encryption and keys.fingerprint: one that has others does not start. This command lets the replica that starts next say which keys they are.
 
-Stop all replicas first, and give the new keys to all of them. With another encryption key every delegated user has to sign in once more; with another fingerprint key every secret in every backup looks changed once, unless keys.fingerprint_previous names the one before: then this command is not needed.
+Stop all replicas first, and give the new keys to all of them. The command listens for half of the lease time, and refuses while a replica is heard; one that is frozen or cut off from the cluster is not. With another encryption key every delegated user has to sign in once more; with another fingerprint key every secret in every backup looks changed once, unless keys.fingerprint_previous names the one before: then this command is not needed.
 
 Examples:
 
@@ -117,6 +117,9 @@ func (c *forgetKeysCommand) Run(ctx context.Context, std streams) error {
 	if cfg.Journal.Cluster == nil {
 		return &exitError{exitUsage, "without journal.cluster there is one process, whose keys are compared with nobody's: there is nothing to forget"}
 	}
+	if err := refuseBesideReplicas(ctx, cfg); err != nil {
+		return err
+	}
 	store, closeStore, err := openShared(ctx, cfg, keysStore)
 	if err != nil {
 		return err
@@ -126,6 +129,26 @@ func (c *forgetKeysCommand) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("which keys the replicas have is not forgotten, or not all of it; try again: %w", err)
 	}
 	return std.say("Which keys the replicas have is forgotten: those of the replica that starts next count.\n")
+}
+
+// refuseBesideReplicas fails while a replica is heard on the cluster: another one with
+// other keys would start beside it, and afterwards the right keys were refused.
+func refuseBesideReplicas(ctx context.Context, cfg *config) error {
+	cluster, err := cfg.Journal.Cluster.journal()
+	if err != nil {
+		return err
+	}
+	workers, err := journal.Listen(ctx, cluster, cfg.Lease)
+	if err != nil {
+		return fmt.Errorf("nothing is forgotten, because replicas may run: %w", err)
+	}
+	if len(workers) == 0 {
+		return nil
+	}
+	for i, worker := range workers {
+		workers[i], _, _ = strings.Cut(worker, "/") // the rest is another one with each start
+	}
+	return fmt.Errorf("nothing is forgotten: stop all replicas first. On the cluster these are heard: %s", strings.Join(workers, ", "))
 }
 
 // openShared opens what the replicas on a cluster share under a name.

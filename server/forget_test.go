@@ -28,7 +28,7 @@ func onSharedJournal(t *testing.T) func(*labConfig) {
 	t.Helper()
 	address := newNATSCluster(t, 1).addresses[0]
 	return func(l *labConfig) {
-		l.Settings = fmt.Sprintf("data_dir_shared: true\njournal: {cluster: {servers: [\"nats://%s\"], replicas: 1}}\n", address)
+		l.Settings = fmt.Sprintf("data_dir_shared: true\njournal: {cluster: {servers: [\"nats://%s\"], replicas: 1}}\nlease: 5s\n", address)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestForgetSignIn(t *testing.T) {
 }
 
 // TestForgetKeys: a replica with other keys does not start on the cluster before the
-// keys are forgotten; then the others do not.
+// keys are forgotten; then the others do not. While one runs nothing is forgotten.
 func TestForgetKeys(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, onSharedJournal(t))
@@ -106,6 +106,12 @@ func TestForgetKeys(t *testing.T) {
 			t.Errorf("other keys: %v", err)
 		}
 	}
+	name, _, _ := strings.Cut(h.lab.service.journal.Worker(), "/")
+	runForget(t, other, exitFailed, "stop all replicas first. On the cluster these are heard: "+name, "keys")
+	if err := start(other); err == nil {
+		t.Error("the keys were forgotten beside a replica")
+	}
+	h.lab.service.journal.Leave()
 	runForget(t, other, exitOK, "those of the replica that starts next count", "keys")
 	if err := start(other); err != nil {
 		t.Errorf("after the keys were forgotten: %v", err)

@@ -15,9 +15,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/edge"
+	"understudy.internal/internal/tenant"
 )
 
 // metrics counts what operators want to know. docs/operations.md has every metric,
@@ -72,6 +74,23 @@ func newMetrics() *metrics {
 		m.finished.WithLabelValues(stateLabel(state)) // a rate needs a zero to begin with
 	}
 	return m
+}
+
+// begin puts the zeros in that a rate begins with, where the first failure is what
+// counts.
+func (m *metrics) begin(tenants []tenant.Definition) {
+	for i := range tenants {
+		if tenants[i].Repository.Remote != "" {
+			m.pushFailures.WithLabelValues(tenants[i].ID)
+		}
+	}
+	service := &understudyv1.SyncService_ServiceDesc
+	for _, method := range service.Methods {
+		m.calls.WithLabelValues(service.ServiceName+"/"+method.MethodName, codes.Internal.String())
+	}
+	for _, stream := range service.Streams {
+		m.calls.WithLabelValues(service.ServiceName+"/"+stream.StreamName, codes.Internal.String())
+	}
 }
 
 // finalStates are the states in which syncs end.

@@ -19,6 +19,7 @@ import (
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/port"
 	"understudy.internal/internal/simulator"
+	"understudy.internal/internal/tenant"
 )
 
 // scrape returns what /metrics says: series → value.
@@ -80,6 +81,10 @@ func TestMetrics(t *testing.T) {
 		`understudy_sync_takeovers_total`:                                              "0",
 		`understudy_syncs_lost_total`:                                                  "0",
 		`understudy_calls_total{code="OK",method="understudy.v1.SyncService/RunSync"}`: "1",
+		// A rate needs a zero to begin with.
+		`understudy_calls_total{code="Internal",method="understudy.v1.SyncService/RunSync"}`: "0",
+		`understudy_calls_total{code="Internal",method="understudy.v1.SyncService/GetSync"}`: "0",
+		`understudy_syncs_finished_total{state="partially_succeeded"}`:                       "0",
 		// Never synced, which is worth an alert too.
 		`understudy_tenant_last_sync_timestamp_seconds{state="succeeded",tenant="fabrikam"}`: "0",
 	} {
@@ -100,7 +105,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := map[string]bool{"understudy_push_failures_total": true} // has no series yet
+	known := map[string]bool{"understudy_push_failures_total": true} // has no series without a remote
 	for _, family := range families {
 		if strings.HasPrefix(family.GetName(), "understudy_") {
 			known[family.GetName()] = true
@@ -117,6 +122,11 @@ func TestMetrics(t *testing.T) {
 	for _, name := range metricInRule.FindAllString(alertRules(t, page), -1) {
 		if base := strings.TrimSuffix(name, "_bucket"); !known[base] {
 			t.Errorf("an alert is about %s, which is no metric", name)
+		}
+	}
+	for line := range strings.Lines(alertRules(t, page)) {
+		if strings.Contains(line, "time() -") && !strings.Contains(line, "} > 0)") {
+			t.Errorf("an alert takes 0, which is none, for 1970: %s", line)
 		}
 	}
 }
@@ -136,6 +146,37 @@ func alertRules(t *testing.T, page string) string {
 		t.Fatal("the page has no alert rules")
 	}
 	return rules
+}
+
+// What may fail is at zero before it does: every method, and the tenants with a remote.
+func TestMetricsBeginAtZero(t *testing.T) {
+	m := newMetrics()
+	m.begin([]tenant.Definition{{ID: "contoso", Repository: tenant.Repository{Remote: "https://git.example/a"}}, {ID: "fabrikam"}})
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if counter := metric.GetCounter(); counter != nil && counter.GetValue() == 0 {
+					got[family.GetName()+" "+label.GetValue()] = true
+				}
+			}
+		}
+	}
+	want := map[string]bool{"understudy_push_failures_total contoso": true, "understudy_calls_total Internal": true}
+	methods := understudyv1.File_understudy_v1_sync_service_proto.Services().Get(0).Methods()
+	for i := range methods.Len() {
+		want["understudy_calls_total understudy.v1.SyncService/"+string(methods.Get(i).Name())] = true
+	}
+	for _, state := range finalStates {
+		want["understudy_syncs_finished_total "+stateLabel(state)] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }
 
 // What a worker stores is counted as what it was.

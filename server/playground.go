@@ -43,9 +43,11 @@ Block the user by Conditional Access, and sync again; then let all be well:
   curl -X PUT -d '{"name":"all-well"}' %[3]s/scenario
 
 All scenarios: curl %[3]s/scenarios. After wrong-password the password is not tried again
-until it changes: to forget that, rm %[6]s
+until it changes. To forget that:
 
-The sign-in of fabrikam: open the address that the sync shows (curl needs --cacert %[7]s),
+  bin/understudy forget sign-in contoso --config %[4]s
+
+The sign-in of fabrikam: open the address that the sync shows (curl needs --cacert %[6]s),
 or let a simulated person complete it:
 
   bin/understudy sync fabrikam --address %[1]s
@@ -64,7 +66,7 @@ func (c *playgroundCommand) Run(ctx context.Context, std streams) error {
 	defer l.close()
 	return l.run(ctx, func(ctx context.Context) error {
 		_, err := fmt.Fprintf(std.out, playgroundText, l.address(), l.simulator.URL(), l.simulator.AdminURL(), l.configFile(), l.repository("contoso"),
-			filepath.Join(l.Folder, "data", "tokens", "*.refused"), filepath.Join(l.Folder, "ca.pem"))
+			filepath.Join(l.Folder, "ca.pem"))
 		if err != nil {
 			return err
 		}

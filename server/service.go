@@ -42,6 +42,7 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 			s.close()
 		}
 	}()
+	s.metrics.begin(cfg.Tenants)
 	for _, warning := range cfg.warnings {
 		logger.Warn("configuration", "warning", warning)
 	}

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -203,9 +204,11 @@ func TestDrainTimeout(t *testing.T) {
 	}
 }
 
-// Once watches end, a call that still comes in is refused with a reason.
+// Once watches end, a call that still comes in is refused with a reason. Nobody has to
+// be warned of it: that is how a server ends.
 func TestCallsAreRefusedWhileDraining(t *testing.T) {
-	f := serve(t)
+	log := &lockedBuffer{}
+	f := serve(t, func(c *Config) { c.Logger = slog.New(slog.NewJSONHandler(log, nil)) })
 	link := f.server.drainingLink(methods())
 	close(f.server.ending)
 	t.Cleanup(func() { f.server.ending = make(chan struct{}) }) // for Serve to close
@@ -217,6 +220,9 @@ func TestCallsAreRefusedWhileDraining(t *testing.T) {
 	}
 	if servingNow(t, f) || link.name != "draining" {
 		t.Error("health is not answered")
+	}
+	if said := log.String(); !strings.Contains(said, `"level":"INFO","msg":"cannot serve"`) || strings.Contains(said, `"level":"WARN","msg":"cannot serve"`) {
+		t.Errorf("the log says:\n%s", said)
 	}
 }
 

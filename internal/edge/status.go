@@ -68,7 +68,11 @@ func (m *mapper) statusOf(ctx context.Context, err error) *status.Status {
 	for _, known := range []func(error) *problem{m.requestProblem, m.syncProblem, m.serverProblem, m.authProblem} {
 		if p := known(err); p != nil {
 			if p.code == codes.Unavailable {
-				m.logger.WarnContext(ctx, "cannot serve", "request_id", requestID(ctx), "error", redacted(err.Error()))
+				level := slog.LevelWarn
+				if p.reason == understudyv1.ErrorReason_ERROR_REASON_SERVER_DRAINING {
+					level = slog.LevelInfo // an orderly end
+				}
+				m.logger.Log(ctx, level, "cannot serve", "request_id", requestID(ctx), "error", redacted(err.Error()))
 			}
 			return p.status()
 		}

@@ -108,8 +108,10 @@ func (r *run) perform() error {
 	}
 	how := r.outcome(err)
 	if how == nil {
-		err := r.events.flush() // what is announced need not be read again
-		r.logger.Info("the server stops; another worker, or the next start, goes on with the sync", "error", err)
+		r.logger.Info("the server stops; another worker, or the next start, goes on with the sync")
+		if err := r.events.flush(); err != nil { // what is announced need not be read again
+			r.logger.Warn("what the sync announced last is not stored, and is read again", "error", err)
+		}
 		return nil
 	}
 	r.remember()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/journal"
 	"understudy.internal/internal/journal/journaltest"
 	"understudy.internal/internal/port"
@@ -73,6 +74,12 @@ func TestAlive(t *testing.T) {
 	}
 	if err := b.Healthy(); !errors.As(err, new(*port.StorageError)) {
 		t.Errorf("Healthy = %v", err)
+	}
+	// It accepts nothing, and says so at once.
+	begin = time.Now()
+	_, _, err := b.Create(t.Context(), port.CreateRequest{Tenant: "tenants/cut-off", Sync: &understudyv1.Sync{}})
+	if took := time.Since(begin); !errors.As(err, new(*port.StorageError)) || took > time.Second {
+		t.Errorf("Create = %v after %s", err, took)
 	}
 	if err := a.Healthy(); err != nil {
 		t.Errorf("Healthy = %v", err)

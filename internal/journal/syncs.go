@@ -21,6 +21,13 @@ import (
 // only where the last record of the tenant is the one that was looked at: so of two
 // processes one is refused, and looks again.
 func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
+	if j.clustered() {
+		// A cluster that is known to be away is not waited for: beat and mend find
+		// out when it is back.
+		if err := j.Healthy(); err != nil {
+			return nil, false, err
+		}
+	}
 	release, err := j.claim(ctx, request.Tenant)
 	if err != nil {
 		return nil, false, err
