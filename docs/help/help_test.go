@@ -250,7 +250,7 @@ func TestReadme(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("<!-- Written by docs/help; run make generate. -->\n\n# Help\n\n" +
 		"One page for each reason why an identity of a tenant has no access, named as the address in\n" +
-		"`AuthFailure.help_uri` ends; and two pages for everything else. `understudy help` has the\n" +
+		"`AuthFailure.help_uri` ends; and three pages for everything else. `understudy help` has the\n" +
 		"same pages without a network. To publish them, serve each under its name without `.md`\n" +
 		"and set `help_base_url` of the server.\n\n| page | |\n|---|---|\n")
 	for _, name := range Names() {
