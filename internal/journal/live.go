@@ -169,26 +169,27 @@ func (l *live) catchUp(ctx context.Context) error {
 }
 
 // await waits for what another process may have stored, for some time: the node that
-// told it can be ahead of the leader, which is asked. is is called with mu.
-func (l *live) await(ctx context.Context, limit time.Duration, is func() bool) {
+// told it can be ahead of the leader, which is asked. is is called with mu. It returns
+// an error when the leader did not answer last: then nothing is known for certain.
+func (l *live) await(ctx context.Context, limit time.Duration, is func() bool) error {
 	if !l.journal.clustered() {
 		limit = 0 // nobody else stores
 	}
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for pause := shortestPause / 10; ; pause *= 2 {
-		_ = l.catchUp(waiting) // what cannot be found out is as it was
+		err := l.catchUp(waiting)
 		l.mu.Lock()
 		done, changed := is(), l.changed
 		l.mu.Unlock()
 		if done {
-			return
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-time.After(pause):
 		case <-waiting.Done():
-			return
+			return err
 		}
 	}
 }

@@ -156,7 +156,7 @@ func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own *
 		return nil, err
 	}
 	if running.state().GetAttempt() > 0 {
-		running.await(ctx, endedTimeout, running.fold.Over)
+		_ = running.await(ctx, endedTimeout, running.fold.Over)
 	}
 	if !running.over() {
 		return nil, &port.SyncRunningError{Sync: running.name}
