@@ -81,7 +81,7 @@ func classify(w who, err error, x *exchange) *Failure {
 // local classifies what has no answer of the sign-in service.
 func local(w who, err error, x *exchange) (meaning, bool) {
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoAnswer), x.late():
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoAnswer):
 		// Nobody signed in, or the service did not answer: it looks the same.
 		return w.standard(timedOutReason).meaning, true
 	case errors.Is(err, errFederated):

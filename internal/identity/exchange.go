@@ -105,8 +105,6 @@ func retryAfter(value string, now time.Time) time.Duration {
 // exchange is what one attempt to sign in saw. MSAL drains the bodies that it gets,
 // so they are read before.
 type exchange struct {
-	deadline time.Time // of the sign-in, or zero
-
 	mu sync.Mutex
 	// tried says that MSAL wanted a request made, asked that one was made and came to
 	// an end: an answer, or none.
@@ -123,14 +121,7 @@ type exchangeKey struct{}
 
 func withExchange(ctx context.Context) (context.Context, *exchange) {
 	x := &exchange{}
-	x.deadline, _ = ctx.Deadline()
 	return context.WithValue(ctx, exchangeKey{}, x), x
-}
-
-// late says whether the deadline of the sign-in has passed, and the service refused
-// nothing: what MSAL then says of it can be anything.
-func (x *exchange) late() bool {
-	return !x.deadline.IsZero() && !time.Now().Before(x.deadline) && x.latest().status < 400
 }
 
 func exchangeOf(ctx context.Context) *exchange {

@@ -194,22 +194,14 @@ func (c *client) once(ctx context.Context, request *http.Request, x *exchange) (
 	case err == nil:
 		x.answered(parseAnswer(response.StatusCode, response.Header, response.body, time.Now()))
 		return response, nil
-	case over(request.Context()):
-		<-request.Context().Done()
+	case request.Context().Err() != nil:
 		return received{}, context.Cause(request.Context())
-	case timedOut(err) && (connected.Load() || over(ctx)):
+	case timedOut(err) && (connected.Load() || ctx.Err() != nil):
 		x.unanswered("no answer in time")
 		return received{}, errHung
 	}
 	x.unanswered(causeOf(err))
 	return received{}, errUnreachable
-}
-
-// over says whether a context is done, or about to say so: a connection has the same
-// deadline, and can be the first to notice that it passed.
-func over(ctx context.Context) bool {
-	deadline, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 func (c *client) send(ctx context.Context, request *http.Request) (received, error) {
