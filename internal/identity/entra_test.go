@@ -163,6 +163,7 @@ func (e *entra) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case next.hang:
 		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // else it answers 200 when the client goes, and may be heard
 	case next.drop:
 		panic(http.ErrAbortHandler)
 	case scripted && next.status != 0:
