@@ -21,9 +21,6 @@ import (
 // the leaders first, no event that was acknowledged is lost, none is there twice, and a
 // watcher of each replica sees each once.
 func TestKilledNode(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it kills servers")
-	}
 	t.Parallel()
 	c := journaltest.NewProcesses(t)
 	all := []*journal.Journal{c.Open(t, c.Config("kill", "a")), c.Open(t, c.Config("kill", "b")), c.Open(t, c.Config("kill", "c"))}
