@@ -1,6 +1,6 @@
 # Everything is run from here. `make help` lists the targets.
 #
-# build, demo, run and test need Go and Git. generate and lint install what they
+# build, demo, run and test need Go and Git (test a C compiler too). generate and lint install what they
 # need into .tools/, at the versions that tools/go.mod and tools/package.json pin.
 
 SHELL := /bin/bash -o pipefail

@@ -59,7 +59,7 @@ var (
 	// replicaPattern is what may name a replica: what host names consist of.
 	replicaPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 	// prefixPattern is what may begin the name of a stream and be part of a subject.
-	prefixPattern = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
+	prefixPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
 )
 
 // checkReplicas adds what is wrong with how several replicas work together.
@@ -127,7 +127,7 @@ func (d *decoder) checkCluster(c *config, own *clusterConfig) {
 		d.claim(key+".replicas", "is not a number of nodes of which a majority is left when one fails. Write `3` or `5`; `1` to try things.")
 	}
 	if !prefixPattern.MatchString(own.Prefix) {
-		d.claim(key+".prefix", "%s cannot begin the name of a stream. Write small letters, digits, `_` and `-`, at most 32.", shown(own.Prefix))
+		d.claim(key+".prefix", "%s cannot begin the name of a stream. Write small letters, digits, `_` and `-`, at most 32, the first a letter or digit.", shown(own.Prefix))
 	}
 }
 

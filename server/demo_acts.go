@@ -153,8 +153,8 @@ func (d *demo) follow(
 				plain(e.AuthenticationSucceeded.GetMethod().String(), "AUTHENTICATION_METHOD_"))
 		case *understudyv1.SyncEvent_AuthenticationFailed:
 			f := e.AuthenticationFailed.GetFailure()
-			d.say("   %s\n   reason %s%s; not backed up: %d configuration types; see: understudy help %s", f.GetMessage(),
-				f.GetReason(), providerCode(f), f.GetAffectedCount(), identity.HelpPage(f.GetReason()))
+			d.say("   %s\n   reason %s%s; who can mend it: %s; not backed up: %d configuration types; see: bin/understudy help %s", f.GetMessage(),
+				authReason(f), providerCode(f), remedyActors[f.GetRemedyActor()], f.GetAffectedCount(), authReason(f))
 		case *understudyv1.SyncEvent_ConfigurationCompleted:
 			if r := e.ConfigurationCompleted.GetResult(); r.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED ||
 				r.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE {

@@ -44,8 +44,8 @@ func (s *meteredSyncs) findLost(ctx context.Context) {
 		sync, err := s.Get(ctx, name)
 		var gone *port.NotFoundError
 		switch {
-		case errors.As(err, &gone):
-			s.metrics.release(name)
+		case errors.As(err, &gone), err == nil && sync.GetEndTime() != nil && sync.GetWorker() == s.Worker():
+			s.metrics.release(name) // another one ended it: it was being cancelled
 		case err == nil && sync.GetWorker() != s.Worker() && s.metrics.release(name):
 			s.metrics.lost.Inc()
 		}

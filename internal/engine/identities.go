@@ -145,6 +145,9 @@ func (r *run) prompt(prompt *understudyv1.AuthenticationPrompt) {
 
 // promptAnswered takes the prompt back, if there was one.
 func (r *run) promptAnswered() error {
+	if r.owned.Err() != nil {
+		return errLost // what is shown now is another worker's
+	}
 	r.log.Publish(&understudyv1.SyncEvent{
 		Event: &understudyv1.SyncEvent_AuthenticationPrompt{AuthenticationPrompt: &understudyv1.AuthenticationPrompt{}},
 	})

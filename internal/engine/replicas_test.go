@@ -26,6 +26,17 @@ func pair(t *testing.T) (a, b *stage) {
 	return a, a.replica("other")
 }
 
+// holdEnd keeps this worker from ending syncs until the returned function is called.
+func (s *stage) holdEnd() (end func()) {
+	ended := make(chan struct{})
+	s.syncs.beforeAppend = func(events []*understudyv1.SyncEvent) {
+		if slices.ContainsFunc(events, func(e *understudyv1.SyncEvent) bool { return e.GetFinished() != nil }) {
+			<-ended
+		}
+	}
+	return func() { close(ended) }
+}
+
 // count counts events of a log.
 func count(log *fakeLog, match func(*understudyv1.SyncEvent) bool) (n int) {
 	for _, event := range log.stored() {
@@ -300,6 +311,7 @@ func TestCancelThroughAnother(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := pair(t)
 			a.source.reads["entra/sp-1"] = blocks("a")
+			end := a.holdEnd()
 			log := a.start(nil)
 			b.syncs.beforeAppend = func(events []*understudyv1.SyncEvent) {
 				if events[0].GetFinished() != nil {
@@ -310,8 +322,9 @@ func TestCancelThroughAnother(t *testing.T) {
 			}
 			got, err := b.engine.Cancel(t.Context(), log.Sync().GetName())
 			if err != nil || got.GetState() != cancelling {
-				t.Errorf("Cancel = %v, %v", got.GetState(), err)
+				t.Errorf("Cancel = %v, %v, want CANCELLING while its worker has not ended it", got.GetState(), err)
 			}
+			end()
 			if final := a.finished(log); final.GetState() != cancelled {
 				t.Errorf("the sync is %s", final.GetState())
 			}
@@ -321,14 +334,16 @@ func TestCancelThroughAnother(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := pair(t)
 			a.source.reads["entra/sp-1"] = blocks("a")
+			end := a.holdEnd()
 			a.run()
 			log := a.start(nil)
 			log.until(t.Context(), func(e *understudyv1.SyncEvent) bool { return e.GetConfigurationCompleted() != nil })
 			begin := time.Now()
 			got, err := b.engine.Cancel(t.Context(), log.Sync().GetName())
 			if err != nil || got.GetState() != cancelling {
-				t.Errorf("Cancel = %v, %v", got.GetState(), err)
+				t.Errorf("Cancel = %v, %v, want CANCELLING while its worker has not ended it", got.GetState(), err)
 			}
+			end()
 			if final := a.finished(log); final.GetState() != cancelled || len(a.vault.commits) > 0 || time.Since(begin) > 0 {
 				t.Errorf("%s after %d commits and %s", final.GetState(), len(a.vault.commits), time.Since(begin))
 			}
@@ -410,6 +425,29 @@ func TestCancelThroughAnother(t *testing.T) {
 			over := (*port.SyncFinishedError)(nil)
 			if !errors.As(err, &over) || over.State != understudyv1.SyncState_SYNC_STATE_SUCCEEDED {
 				t.Errorf("Cancel = %v", err)
+			}
+		})
+	})
+	t.Run("while another one takes it over", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := pair(t)
+			log := a.start(nil)
+			a.append(log, eventStarted("entra/sp-1"))
+			b.source.reads["entra/sp-1"] = blocks("a")
+			var once sync.Once
+			b.syncs.beforeAppend = func(events []*understudyv1.SyncEvent) {
+				if events[0].GetStateChanged().GetWorker() != "" {
+					once.Do(func() {
+						if _, err := a.engine.Cancel(t.Context(), log.Sync().GetName()); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+			b.syncs.setAlive(b.syncs.worker)
+			b.run()
+			if final := b.finished(log); final.GetState() != cancelled || final.GetAttempt() != 1 {
+				t.Errorf("the sync is %s after %d attempts", final.GetState(), final.GetAttempt())
 			}
 		})
 	})

@@ -338,6 +338,47 @@ func TestPromptsOnOtherReplicas(t *testing.T) {
 	}
 }
 
+// TestPromptOfALostWorker: a worker that was taken over from, and does not know it yet,
+// neither takes back the prompt of the next one nor shows its own in its place.
+func TestPromptOfALostWorker(t *testing.T) {
+	t.Parallel()
+	both := replicas(t, 2)
+	a, b := both[0], both[1]
+	name := create(t, a, "tenants/contoso").GetName()
+	lost := porttest.Open(t, a, name)
+	porttest.Append(t, lost, porttest.Take(a.Worker()))
+	worker := porttest.Open(t, b, name)
+	porttest.Append(t, worker, porttest.State(understudyv1.SyncState_SYNC_STATE_RUNNING, b.Worker()))
+	worker.Publish(prompt("CODE", time.Hour))
+	lost.Publish(prompt("OLD", time.Hour))
+	lost.Publish(prompt("", 0))
+	lost.Publish(progress(7))
+	// What a process sends arrives in order: when this is there, so is the rest.
+	marker := create(t, a, "tenants/marker").GetName()
+	watcher, err := b.Watch(t.Context(), marker, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	end := porttest.Open(t, a, marker)
+	porttest.Append(t, end, porttest.Take(a.Worker()))
+	seen := []*understudyv1.SyncEvent{next(t, watcher), next(t, watcher)}
+	end.Publish(progress(8))
+	seen = append(seen, next(t, watcher))
+	if got := fmt.Sprint(kinds(seen)); got != "[state 1 progress 8]" {
+		t.Fatalf("the marker's watcher saw %s", got)
+	}
+	late, err := b.Watch(t.Context(), name, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	seen = []*understudyv1.SyncEvent{next(t, late), next(t, late)}
+	if got := fmt.Sprint(kinds(seen)); got != "[state prompt CODE]" {
+		t.Errorf("a watcher saw %s", got)
+	}
+}
+
 // TestStore: values are the same for every replica, and outlive them.
 func TestStore(t *testing.T) {
 	t.Parallel()

@@ -9,13 +9,10 @@ import (
 
 // Fold is a sync as its events so far leave it. It is [Apply] with a memory: a type
 // that is completed a second time (after a takeover) counts once, by its later
-// result, and a sync that somebody cancelled never commits. It may not be used at
-// the same time.
+// result. It may not be used at the same time.
 type Fold struct {
 	sync     *understudyv1.Sync
 	outcomes map[string]understudyv1.ConfigurationOutcome
-	// cancelling says that a cancellation was recorded, by whichever attempt.
-	cancelling bool
 }
 
 // NewFold begins with the record of a sync.
@@ -32,9 +29,6 @@ func (f *Fold) Over() bool { return f.sync.GetEndTime() != nil }
 // Add puts the next event in.
 func (f *Fold) Add(event *understudyv1.SyncEvent) {
 	f.sync = Apply(f.sync, event)
-	if event.GetStateChanged().GetState() == understudyv1.SyncState_SYNC_STATE_CANCELLING {
-		f.cancelling = true
-	}
 	if event.GetStarted() != nil {
 		clear(f.outcomes) // the counts begin anew, too
 	}
@@ -47,14 +41,14 @@ func (f *Fold) Add(event *understudyv1.SyncEvent) {
 }
 
 // Refuses returns the [*port.SyncStateError] or [*port.FencedError] of events that
-// may not follow, or nil. A log that is over takes nothing; `started` is taken once;
-// of CANCELLING and COMMITTING the one that came first stands,
-// and nothing but a takeover leads back from CANCELLING.
+// may not follow, or nil. A log that is over takes nothing; `started` is taken once; of
+// CANCELLING and COMMITTING the one that came first stands, and nothing leads back from
+// CANCELLING, also no takeover: whoever finds a sync so ends it.
 func (f *Fold) Refuses(events []*understudyv1.SyncEvent) error {
 	if f.Over() {
 		return &port.FencedError{Sync: f.sync.GetName()}
 	}
-	state, cancelling := f.sync.GetState(), f.cancelling
+	state := f.sync.GetState()
 	for _, event := range events {
 		if event.GetStarted() != nil && f.sync.GetAttempt() > 0 {
 			return &port.FencedError{Sync: f.sync.GetName()}
@@ -66,13 +60,8 @@ func (f *Fold) Refuses(events []*understudyv1.SyncEvent) error {
 		switch next := change.GetState(); {
 		case next == understudyv1.SyncState_SYNC_STATE_CANCELLING && state == understudyv1.SyncState_SYNC_STATE_COMMITTING:
 			return &port.SyncStateError{Sync: f.sync.GetName(), State: understudyv1.SyncState_SYNC_STATE_COMMITTING}
-		case next == understudyv1.SyncState_SYNC_STATE_COMMITTING && cancelling:
-			return &port.SyncStateError{Sync: f.sync.GetName(), State: understudyv1.SyncState_SYNC_STATE_CANCELLING}
-		case next != understudyv1.SyncState_SYNC_STATE_CANCELLING && state == understudyv1.SyncState_SYNC_STATE_CANCELLING &&
-			change.GetWorker() == "":
-			return &port.SyncStateError{Sync: f.sync.GetName(), State: state} // nothing leads back
-		case next == understudyv1.SyncState_SYNC_STATE_CANCELLING:
-			cancelling = true
+		case next != understudyv1.SyncState_SYNC_STATE_CANCELLING && state == understudyv1.SyncState_SYNC_STATE_CANCELLING:
+			return &port.SyncStateError{Sync: f.sync.GetName(), State: state}
 		}
 		state = change.GetState()
 	}

@@ -3,6 +3,7 @@ package journal
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -152,7 +153,13 @@ func (j *Journal) followEvent(ctx context.Context, message jetstream.Msg) error 
 	if l.adopt(events...) {
 		return nil
 	}
-	return l.catchUp(ctx)
+	err = l.catchUp(ctx)
+	if err != nil && ctx.Err() == nil && !errors.As(err, new(*port.StorageError)) {
+		// It is the log of this one sync: the others go on to be heard of.
+		j.logger.Error("the log of a sync cannot be read", "sync", l.name, "error", err)
+		return nil
+	}
+	return err
 }
 
 // adoptRecord takes a record in, whoever brings it first, and returns the log of its

@@ -173,7 +173,7 @@ func (l *live) catchUp(ctx context.Context) error {
 // an error when the leader did not answer last: then nothing is known for certain.
 func (l *live) await(ctx context.Context, limit time.Duration, is func() bool) error {
 	if !l.journal.clustered() {
-		limit = 0 // nobody else stores
+		return nil // nobody else stores
 	}
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

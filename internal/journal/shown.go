@@ -69,7 +69,8 @@ func (j *Journal) receiveShown(message *nats.Msg) {
 	j.mu.Lock()
 	l := j.live[nameOf(strings.TrimPrefix(message.Subject, j.names.shown("")))]
 	j.mu.Unlock()
-	if l != nil {
+	// A worker that lost its sync may not know it yet, and takes back only its own prompt.
+	if l != nil && l.standing().Worker == message.Header.Get(headerWorker) {
 		l.publish(event, time.Now().Add(promptTTL))
 	}
 }

@@ -67,7 +67,8 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 }
 
 // newSync returns a sync that a request asks for. Its name sorts behind those of the
-// tenant's other syncs, also where the clocks of the processes differ.
+// tenant's other syncs, also where the clocks of the processes differ; not where it is
+// stored at a second try, after one that nobody answered, and another came between.
 func (j *Journal) newSync(request port.CreateRequest) (*entry, *understudyv1.Sync) {
 	now := time.Now()
 	j.mu.Lock()
@@ -313,8 +314,9 @@ func (j *Journal) release(l *live) {
 // endedTTL is how long a log stays in memory after its end.
 const endedTTL = 10 * time.Second
 
-// markFinished marks the record of a finished sync as over. That it may fail is no
-// harm: the next start finds `finished` in the events.
+// markFinished marks the record of a finished sync as over, in one short attempt. That
+// it may fail is no harm: the next start finds `finished` in the events. In a cluster it
+// says nothing of its health either: a stream may only have changed its leader.
 func (j *Journal) markFinished(ctx context.Context, l *live) {
 	j.mu.Lock()
 	e := j.index.byName[l.name]
@@ -330,7 +332,9 @@ func (j *Journal) markFinished(ctx context.Context, l *live) {
 		j.stored(j.names.syncs, nil)
 	case errors.Is(err, errFenced): // another process did it
 	default:
-		j.stored(j.names.syncs, &port.StorageError{Err: fmt.Errorf("marking a sync as finished: %w", err)})
+		if !j.clustered() {
+			j.stored(j.names.syncs, &port.StorageError{Err: fmt.Errorf("marking a sync as finished: %w", err)})
+		}
 		j.logger.Warn("marking a sync as finished failed; the next start does it", "sync", l.name, "error", err)
 	}
 }

@@ -30,7 +30,7 @@ func (j *Journal) Watch(ctx context.Context, name string, after int64) (port.Wat
 	if l != nil && after > l.state().GetLastSequence() {
 		// The caller may have it from another process.
 		err := l.await(ctx, freshTimeout, func() bool { return after <= l.fold.Sync().GetLastSequence() })
-		if err != nil && j.clustered() {
+		if err != nil {
 			// The caller is not wrong only because the journal cannot be asked.
 			return nil, &port.StorageError{Err: fmt.Errorf("finding the events of %s after %d: %w", name, after, err)}
 		}

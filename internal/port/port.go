@@ -137,7 +137,8 @@ type Vault interface {
 	// it made no commit. PushState is NO_REMOTE where that is so; PUSHED where the
 	// remote was asked and has it; unset otherwise: whether the push was reached is not
 	// known. An error means that it is not known whether there is a commit. It changes
-	// nothing of the backup. Call it for a sync that is ours, before Begin.
+	// nothing of the backup. Call it before Begin, for a sync that is ours, or
+	// that is being cancelled and nobody runs.
 	Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error)
 	// Changes yields the items that a commit changed against its parent, ordered
 	// by path; of one configuration type, or of all when the id is empty.
@@ -257,7 +258,7 @@ type Log interface {
 	// A `state_changed` to COMMITTING is refused with a [*SyncStateError] once
 	// anybody asked for a cancellation, whichever attempt that was in; one to
 	// CANCELLING while the sync is COMMITTING; and one to any other state while it is
-	// CANCELLING, unless a worker takes it over: nothing else leads back from there.
+	// CANCELLING, also for one that takes it over: nothing leads back from there.
 	//
 	// After any other error it is open whether the events are, or will be, stored:
 	// open the log anew, and look.

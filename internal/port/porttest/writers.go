@@ -112,10 +112,10 @@ func testCancellingOrCommitting(t *testing.T, syncs port.Syncs) {
 	if got := worker.Sync().GetLastSequence(); got != 2 {
 		t.Errorf("%d events: part of what was refused was stored", got)
 	}
-	// Also for the next worker.
+	// Also for the next worker, who ends it.
 	next := Open(t, syncs, name)
-	Append(t, next, State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b"))
-	refused(next.Append(t.Context(), State(committing, "")), cancelling)
+	refused(next.Append(t.Context(), State(understudyv1.SyncState_SYNC_STATE_RUNNING, "b")), cancelling)
+	refused(next.Append(t.Context(), State(committing, "b")), cancelling)
 	Finish(t, next)
 
 	name = Create(t, syncs, "tenants/contoso").GetName()
