@@ -161,9 +161,9 @@ func (e *entra) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		next.then()
 	}
 	switch {
-	case next.hang:
+	case next.hang: // it never answers: not even when the client goes, as a handler that returns does
 		<-r.Context().Done()
-		panic(http.ErrAbortHandler) // else it answers 200 when the client goes, and may be heard
+		panic(http.ErrAbortHandler)
 	case next.drop:
 		panic(http.ErrAbortHandler)
 	case scripted && next.status != 0:
@@ -257,7 +257,7 @@ func (e *entra) RoundTrip(r *http.Request) (response *http.Response, err error) 
 			if thrown, ok := reason.(error); !ok || !errors.Is(thrown, http.ErrAbortHandler) {
 				panic(reason)
 			}
-			response, err = nil, errors.New("connection reset: "+marker+"TRANSPORT")
+			response, err = nil, cmp.Or(r.Context().Err(), errors.New("connection reset: "+marker+"TRANSPORT"))
 		}
 	}()
 	recorder := httptest.NewRecorder()
