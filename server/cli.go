@@ -34,6 +34,7 @@ const (
 	exitFailed  = 1
 	exitPartial = 3
 	exitUsage   = 64 // EX_USAGE of sysexits.h
+	exitAway    = 69 // EX_UNAVAILABLE
 )
 
 // streams are where a command reads and writes.

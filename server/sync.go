@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -42,7 +45,7 @@ type syncCommand struct {
 func (*syncCommand) Help() string {
 	return `Starts a sync of a tenant on the server, follows it, and prints what was not backed up completely, and why. The sync belongs to the server: it goes on when this command is interrupted.
 
-Exit codes: 0 the sync succeeded, 3 it succeeded partially, 1 it failed, was cancelled, or the server could not be called, 64 wrong usage.
+Exit codes: 0 the sync succeeded, 3 it succeeded partially, 1 it failed, was cancelled or was refused, 64 wrong usage, 69 no server could be called, or none could say how the sync ended.
 
 Examples:
 
@@ -51,7 +54,8 @@ Examples:
   understudy sync contoso --json | jq -c 'select(.configurationCompleted)'
   understudy sync --retry tenants/contoso/syncs/01jd2v9y0000000000000000zz
   understudy sync --watch tenants/contoso/syncs/01jd2v9y0000000000000000zz
-  understudy sync contoso --address backup.example:8443 --tls`
+  understudy sync contoso --address backup.example:8443 --tls
+  understudy sync contoso --address backup-1.example:8443,backup-2.example:8443 --tls`
 }
 
 // Run syncs, retries, watches or cancels.
@@ -153,7 +157,7 @@ func (c *syncCommand) run(ctx context.Context, client understudyv1.SyncServiceCl
 		if f.answered {
 			text += "\n  The sync may still run. Watch it: " + c.command("--watch", f.name)
 		}
-		return &exitError{exitFailed, text}
+		return &exitError{callExitCode(err), text}
 	}
 }
 
@@ -215,7 +219,7 @@ func (c *syncCommand) allowPrompt() *bool {
 func (c *syncCommand) cancel(ctx context.Context, client understudyv1.SyncServiceClient, view syncView) error {
 	response, err := client.CancelSync(ctx, &understudyv1.CancelSyncRequest{Name: c.Cancel})
 	if err != nil {
-		return &exitError{exitFailed, c.explain(err)}
+		return &exitError{callExitCode(err), c.explain(err)}
 	}
 	return view.cancelled(response.GetSync())
 }
@@ -258,4 +262,14 @@ func syncExitCode(state understudyv1.SyncState) int {
 	default:
 		return exitFailed
 	}
+}
+
+// callExitCode is the exit code for a call that failed: a server that refuses gives a
+// reason, and one that is to come back says UNAVAILABLE.
+func callExitCode(err error) int {
+	s := status.Convert(err)
+	if s.Code() == codes.Unavailable || detailOf[*errdetails.ErrorInfo](s).GetReason() == "" {
+		return exitAway
+	}
+	return exitFailed
 }

@@ -200,7 +200,7 @@ func TestSyncOverTheEdge(t *testing.T) {
 	}
 	// Who does not trust the server is told nothing by it.
 	code, out, stderr = command(t, "sync", "--watch", name, "--address", address, "--tls")
-	if code != exitFailed || out != "" || !strings.Contains(stderr, "certificate") {
+	if code != exitAway || out != "" || !strings.Contains(stderr, "certificate") {
 		t.Errorf("code %d %q\n%s", code, out, stderr)
 	}
 }

@@ -56,7 +56,7 @@ func (c *syncCommand) advice(s *status.Status, info *errdetails.ErrorInfo) []str
 	switch understudyv1.ErrorReason(understudyv1.ErrorReason_value[info.GetReason()]) {
 	case understudyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
 		if s.Code() == codes.Unavailable {
-			list = append(list, "see whether the server runs on "+c.Connection.Address+
+			list = append(list, "see whether the server runs on "+strings.Join(c.Connection.Address, " or ")+
 				" and whether it uses TLS (--tls, --ca-file, and --certificate with --key where it asks for one); `understudy serve` starts one, --address names another")
 		}
 	case understudyv1.ErrorReason_ERROR_REASON_SYNC_ALREADY_RUNNING:

@@ -191,7 +191,7 @@ type syncShown struct {
 // showSync runs a command against a fake; a width is that of its terminal.
 func showSync(ctx context.Context, t *testing.T, c *syncCommand, f *fakeSyncs, width int) syncShown {
 	t.Helper()
-	c.Connection.Address = defaultAddress
+	c.Connection.Address = []string{defaultAddress}
 	if c.Tenant == "" && c.Retry == "" && c.Watch == "" && c.Cancel == "" {
 		c.Tenant = "contoso"
 	}
