@@ -88,7 +88,7 @@ func newReplicas(ctx context.Context, t testing.TB, setup replicaSetup) *replica
 		}
 		own.child = &child{
 			name: name, arguments: []string{"serve", "--config", file},
-			environment: []string{asProgram + "=1", "SSL_CERT_FILE=" + filepath.Join(r.folder, "remotes.pem")},
+			environment: []string{asProgram + "=1"},
 		}
 		own.connection, err = grpc.NewClient(own.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithConnectParams(quickReconnect))
@@ -190,7 +190,7 @@ tenants:
     service_principal: {client_id: %s, client_secret: {file: client-secret}}
 `, tenant, account.DirectoryID, strings.Join(chaosTypes, ", "), account.ClientID)
 		if !r.shared {
-			fmt.Fprintf(&b, "    repository: {remote: \"%s/%s.git\"}\n", remotes, tenant)
+			fmt.Fprintf(&b, "    repository: {remote: \"%s/%s.git\", ca_file: remotes.pem}\n", remotes, tenant)
 		}
 	}
 	return b.String()

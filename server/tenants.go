@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -171,13 +172,30 @@ func (b *tenantBuilder) vault() (*vault.Vault, error) {
 		Replicated: b.cfg.Journal.Cluster != nil && !b.cfg.DataDirShared,
 	}
 	if own.Remote != "" {
-		c.Remote = &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile, Username: own.Username}
-		if own.Token != nil {
-			c.Remote.Token = own.Token.Read
-		}
-		if own.SSHKey != nil {
-			c.Remote.SSHKey = own.SSHKey.ReadBytes
+		var err error
+		if c.Remote, err = remoteOf(own); err != nil {
+			return nil, err
 		}
 	}
 	return vault.Open(c)
+}
+
+func remoteOf(own tenant.Repository) (*vault.Remote, error) {
+	r := &vault.Remote{URL: own.Remote, KnownHosts: own.KnownHostsFile, Username: own.Username}
+	if own.Token != nil {
+		r.Token = own.Token.Read
+	}
+	if own.SSHKey != nil {
+		r.SSHKey = own.SSHKey.ReadBytes
+	}
+	if own.CAFile != "" {
+		roots, err := identity.Roots(own.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("repository: %w", err)
+		}
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+		r.HTTPClient = &http.Client{Transport: transport}
+	}
+	return r, nil
 }

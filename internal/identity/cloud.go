@@ -93,16 +93,9 @@ func NewHTTPClient(c Cloud) (*http.Client, error) {
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
+		roots, err := Roots(c.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading ca_file: %w", err)
-		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file %s has no certificate in PEM form", c.CAFile)
+			return nil, err
 		}
 		transport.TLSClientConfig.RootCAs = roots
 	}
@@ -110,4 +103,21 @@ func NewHTTPClient(c Cloud) (*http.Client, error) {
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
+}
+
+// Roots returns the certificates to trust: those of the system, and those in a file, in
+// PEM form.
+func Roots(caFile string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading ca_file: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file %s has no certificate in PEM form", caFile)
+	}
+	return roots, nil
 }

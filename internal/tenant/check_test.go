@@ -65,6 +65,12 @@ func TestCheck(t *testing.T) {
 		{"short form of ssh", func(d *Definition) {
 			d.Repository = Repository{Branch: "main", Remote: "git@git.example:a/b.git", SSHKey: &Secret{file: "k"}}
 		}, nil},
+		{"an authority for ssh", func(d *Definition) {
+			d.Repository = Repository{Branch: "main", Remote: "git@git.example:a", CAFile: "ca.pem"}
+		}, []string{"repository.ca_file"}},
+		{"known hosts for https", func(d *Definition) {
+			d.Repository = Repository{Branch: "main", Remote: "https://git.example/a", KnownHostsFile: "known_hosts"}
+		}, []string{"repository.known_hosts_file"}},
 		{"a password in ssh", func(d *Definition) {
 			d.Repository = Repository{Branch: "main", Remote: "ssh://git:hunter2@git.example/a", SSHKey: &Secret{file: "k"}}
 		}, []string{"repository.remote"}},

@@ -107,6 +107,9 @@ type Repository struct {
 	// KnownHostsFile has the keys of ssh hosts, in the form of OpenSSH; empty: the
 	// file of the account that the service runs as.
 	KnownHostsFile string `yaml:"known_hosts_file" path:"file"`
+	// CAFile has the certificates, in PEM form, to trust for an https remote beside
+	// those of the system; empty: none.
+	CAFile string `yaml:"ca_file" path:"file"`
 }
 
 // Complete puts in what follows from other parts of the definition.

@@ -73,6 +73,10 @@ func (c *checker) repository(r *Repository) {
 		c.add("repository.token", "is for https remotes, and this is an ssh remote. Write `ssh_key: {file: PATH}` instead, or nothing for the SSH agent.")
 	case !parsed.ssh && r.SSHKey != nil:
 		c.add("repository.ssh_key", "is for ssh remotes, and this is an https remote. Write `token: {env: NAME}` instead.")
+	case parsed.ssh && r.CAFile != "":
+		c.add("repository.ca_file", "is for https remotes, and this is an ssh remote. Write `known_hosts_file` instead.")
+	case !parsed.ssh && r.KnownHostsFile != "":
+		c.add("repository.known_hosts_file", "is for ssh remotes, and this is an https remote. Write `ca_file` instead, if its certificate is not of an authority that the system knows.")
 	}
 }
 
