@@ -142,7 +142,7 @@ func (v *Vault) standing(
 		if below, err := isAncestor(ctx, storage, ours.Hash, theirs); err != nil || below {
 			return ours, err
 		}
-		stands, err := whose.Stands(ctx, sync)
+		stands, err := whose.Stands(ctx, sync, ours.Hash.String())
 		if err != nil {
 			return nil, &port.StorageError{Err: fmt.Errorf("how %s ended, whose commit was not pushed, cannot be asked: %w", sync, err)}
 		}
