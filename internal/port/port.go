@@ -151,9 +151,10 @@ type Turn struct {
 	// Where several processes share a disk, one that is late, of an earlier attempt or
 	// sync than the last one that began, is refused.
 	Attempt int
-	// Stands says whether a commit that is on this machine alone is part of the backup,
-	// by the name of its sync and its id: of a sync that was taken over after its
-	// commit, and then ended otherwise, it is not. nil: every commit is.
+	// Stands says whether a commit that is on this machine alone, where a remote is the
+	// truth, is part of the backup, by the name of its sync and its id: of a sync that
+	// was taken over after its commit, and then ended otherwise, it is not. nil: every
+	// commit is.
 	Stands func(ctx context.Context, sync, commit string) (bool, error)
 	// Owned fails when the sync is not this worker's any more, by what all workers
 	// agree on. It is asked before every push. nil: it is.

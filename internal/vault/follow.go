@@ -24,7 +24,7 @@ func (v *Vault) follow(ctx context.Context, held *hold, whose port.Turn) error {
 	if v.config.Replicated {
 		return v.followTruth(ctx, held, whose)
 	}
-	err := v.catchUp(ctx, held, whose)
+	err := v.catchUp(ctx, held, port.Turn{}) // what is committed here is the truth
 	var failed *RemoteError
 	if errors.As(err, &failed) {
 		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
