@@ -75,7 +75,7 @@ func backUpSecret(t *testing.T, name, content string) *understudyv1.Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

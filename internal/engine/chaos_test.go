@@ -117,11 +117,11 @@ func (v *icyVault) wait(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-func (v *icyVault) Begin(ctx context.Context, sync string, attempt int) (port.Staging, error) {
+func (v *icyVault) Begin(ctx context.Context, turn port.Turn) (port.Staging, error) {
 	if err := v.wait(ctx); err != nil {
 		return nil, err
 	}
-	staging, err := v.Vault.Begin(ctx, sync, attempt)
+	staging, err := v.Vault.Begin(ctx, turn)
 	if err == nil {
 		staging = &icyStaging{staging, v}
 	}

@@ -93,8 +93,8 @@ type deltaVault struct {
 	stage *deltaStage
 }
 
-func (d deltaVault) Begin(ctx context.Context, sync string, attempt int) (port.Staging, error) {
-	staging, err := d.fakeVault.Begin(ctx, sync, attempt)
+func (d deltaVault) Begin(ctx context.Context, turn port.Turn) (port.Staging, error) {
+	staging, err := d.fakeVault.Begin(ctx, turn)
 	return deltaStaging{staging, d.stage}, err
 }
 

@@ -132,6 +132,7 @@ type fakeVault struct {
 	pushErr      error
 	// pushState is that of commits whose sync was interrupted.
 	pushState understudyv1.PushState
+	onBegin   func(port.Turn)
 	onCommit  func()
 	// afterCommit is called when the commit is made and before it is pushed.
 	afterCommit func()
@@ -152,16 +153,24 @@ type keptType struct {
 	items      []string
 }
 
-func (f *fakeVault) Begin(_ context.Context, name string, _ int) (port.Staging, error) {
+func (f *fakeVault) Begin(ctx context.Context, turn port.Turn) (port.Staging, error) {
 	if f.beginErr != nil {
 		return nil, f.beginErr
+	}
+	if f.onBegin != nil {
+		f.onBegin(turn)
+	}
+	var committed *understudyv1.Snapshot
+	if turn.Attempt > 1 {
+		committed, _ = f.Committed(ctx, turn.Sync)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readings = map[string]port.Reading{}
 	f.begun++
 	return &fakeStaging{
-		vault: f, sync: name, parent: len(f.commits), begun: f.begun, staged: map[string][]string{}, settled: map[string][]string{},
+		vault: f, turn: turn, sync: turn.Sync, committed: committed, parent: len(f.commits), begun: f.begun,
+		staged: map[string][]string{}, settled: map[string][]string{},
 	}, nil
 }
 
@@ -184,7 +193,9 @@ func (f *fakeVault) Committed(_ context.Context, name string) (*understudyv1.Sna
 
 type fakeStaging struct {
 	vault           *fakeVault
+	turn            port.Turn
 	sync            string
+	committed       *understudyv1.Snapshot
 	parent, begun   int
 	mu              sync.Mutex
 	staged, settled map[string][]string
@@ -272,7 +283,12 @@ func (f *fakeStaging) Commit(ctx context.Context, info port.CommitInfo) (*unders
 	return &understudyv1.Snapshot{Commit: "c0ffee", Created: true}, nil
 }
 
-func (f *fakeStaging) Push(context.Context) (understudyv1.PushState, error) {
+func (f *fakeStaging) Committed() *understudyv1.Snapshot { return f.committed }
+
+func (f *fakeStaging) Push(ctx context.Context) (understudyv1.PushState, error) {
+	if err := f.turn.Owned(ctx); err != nil {
+		return understudyv1.PushState_PUSH_STATE_FAILED, err
+	}
 	f.vault.pushes++
 	if f.vault.pushErr != nil {
 		return understudyv1.PushState_PUSH_STATE_FAILED, f.vault.pushErr
@@ -308,8 +324,9 @@ type fakeSyncs struct {
 	frozen chan struct{}
 	// beforeAppend is called before this worker appends.
 	beforeAppend func(events []*understudyv1.SyncEvent)
-	// beforeOpen is called before this worker opens a log.
+	// beforeOpen is called before this worker opens a log, and openErr says how that fails.
 	beforeOpen func()
+	openErr    func() error
 }
 
 func newFakeSyncs(worker string) *fakeSyncs {
@@ -421,6 +438,11 @@ func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
 	if f.beforeOpen != nil {
 		f.beforeOpen()
+	}
+	if f.openErr != nil {
+		if err := f.openErr(); err != nil {
+			return nil, err
+		}
 	}
 	log, err := f.log(name)
 	if err != nil {

@@ -279,6 +279,20 @@ func TestTakeover(t *testing.T) {
 		{
 			name:   "before the push was confirmed",
 			events: []*understudyv1.SyncEvent{eventStarted("entra/sp-1"), eventAuthenticated(sp), changed, eventState(committing)}, committed: true,
+			want:       []string{"state COMMITTING by worker'", "committed", "finished SUCCEEDED"},
+			identities: []string{"AUTHENTICATED", "NOT_NEEDED"},
+		},
+		{
+			name:   "before the push was confirmed, which fails now",
+			events: []*understudyv1.SyncEvent{eventStarted("entra/sp-1"), eventAuthenticated(sp), changed, eventState(committing)}, committed: true,
+			setUp:      func(s *stage) { s.vault.pushErr = errors.New("away") },
+			want:       []string{"state COMMITTING by worker'", "committed", "finished PARTIALLY_SUCCEEDED PUSH_FAILED"},
+			identities: []string{"AUTHENTICATED", "NOT_NEEDED"},
+		},
+		{
+			name:   "before the push was confirmed, and the repository cannot be opened now",
+			events: []*understudyv1.SyncEvent{eventStarted("entra/sp-1"), eventAuthenticated(sp), changed, eventState(committing)}, committed: true,
+			setUp:      func(s *stage) { s.vault.beginErr = errors.New("away") },
 			want:       []string{"state COMMITTING by worker'", "committed", "finished PARTIALLY_SUCCEEDED PUSH_FAILED"},
 			identities: []string{"AUTHENTICATED", "NOT_NEEDED"},
 		},

@@ -245,28 +245,32 @@ func TestFrozenWorker(t *testing.T) {
 			})
 		})
 	}
-	t.Run("between its commit and the push", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			a, b := pair(t)
-			a.syncs.setAlive(a.syncs.worker)
-			a.vault.pushState = understudyv1.PushState_PUSH_STATE_NO_REMOTE
-			reached, proceed := make(chan struct{}), make(chan struct{})
-			a.vault.afterCommit = func() { close(reached); <-proceed }
-			a.run()
-			log := a.start(nil)
-			<-reached
-			takeOver(a, b)
-			b.finished(log)
-			before := len(log.stored())
-			a.syncs.thaw()
-			close(proceed)
-			synctest.Wait()
-			check(t, a, log, before)
-			if a.vault.pushes != 0 {
-				t.Error("it pushed")
-			}
+	for _, thaws := range []bool{false, true} {
+		t.Run(fmt.Sprintf("between its commit and the push, and hears of it: %v", thaws), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := pair(t)
+				a.syncs.setAlive(a.syncs.worker)
+				a.vault.pushState = understudyv1.PushState_PUSH_STATE_NO_REMOTE
+				reached, proceed := make(chan struct{}), make(chan struct{})
+				a.vault.afterCommit = func() { close(reached); <-proceed }
+				a.run()
+				log := a.start(nil)
+				<-reached
+				takeOver(a, b)
+				b.finished(log)
+				before := len(log.stored())
+				if thaws {
+					a.syncs.thaw()
+				}
+				close(proceed)
+				synctest.Wait()
+				check(t, a, log, before)
+				if a.vault.pushes != 0 {
+					t.Error("it pushed")
+				}
+			})
 		})
-	})
+	}
 }
 
 // TestCutOff: a worker that is cut off for the lease time stops what it runs without a

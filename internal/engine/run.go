@@ -79,8 +79,11 @@ type run struct {
 
 	session port.Session
 	staging port.Staging
-	// snapshot is what was committed.
+	// snapshot is what was committed, and found says that an earlier attempt did it.
 	snapshot *understudyv1.Snapshot
+	found    bool
+	// left is what an earlier attempt committed and may not have pushed; nil: nothing.
+	left *understudyv1.Snapshot
 
 	mu sync.Mutex
 	// outlasted says that the time limit ended the user's sign-in.
@@ -155,14 +158,24 @@ func (r *run) unrecorded(how *ending, err error) error {
 func (r *run) outcome(err error) *ending {
 	bug := (*panicError)(nil)
 	switch {
+	case r.found:
+		return r.earlier.ending(r.snapshot)
 	case r.snapshot != nil:
 		return r.committedEnding()
 	case r.log.Sync().GetState() == understudyv1.SyncState_SYNC_STATE_CANCELLING:
+		if late := r.lateCommit(); late != nil {
+			return r.earlier.ending(late)
+		}
 		err = errCancelled
+	case r.left != nil && err == nil:
+		return r.earlier.ending(r.left)
 	case err == nil: // a dry run
 		return r.committedEnding()
 	case !errors.As(err, &bug) && errors.Is(context.Cause(r.ctx), errShutdown):
 		return nil
+	case r.left != nil:
+		r.logger.Warn("what was committed could not be pushed", "cause", err)
+		return r.earlier.ending(r.left)
 	}
 	r.logger.Warn("sync ends without a commit", "cause", err)
 	return r.failedEnding(err)
@@ -178,7 +191,7 @@ func (r *run) backUp() error {
 	r.readCtx, stop = context.WithDeadlineCause(r.ctx, r.start.Add(r.plan.timeout), errTimeLimit)
 	defer stop()
 	var err error
-	if r.staging, err = r.tenant.Vault.Begin(r.ctx, r.name, int(r.attemptNumber)); err != nil {
+	if r.staging, err = r.tenant.Vault.Begin(r.ctx, r.turn()); err != nil {
 		return &commitError{err}
 	}
 	defer func() {
@@ -186,6 +199,10 @@ func (r *run) backUp() error {
 			r.logger.Warn("closing the staging area failed", "error", err)
 		}
 	}()
+	if r.snapshot = r.staging.Committed(); r.snapshot != nil || r.left != nil {
+		r.pushFound()
+		return nil
+	}
 	r.session = r.tenant.Source.Open()
 	defer r.session.Close()
 

@@ -136,8 +136,13 @@ func (r *run) settle(status *rpcstatus.Status, committing bool) (*ending, error)
 	switch {
 	case r.owned.Err() != nil:
 		return nil, context.Cause(r.owned)
+	case snapshot.GetPushState() == understudyv1.PushState_PUSH_STATE_UNSPECIFIED && snapshot != nil &&
+		status == nil && r.attemptNumber <= maxAttempts:
+		r.resume(past)
+		r.left = unconfirmed(snapshot) // unless it can be pushed
+		return nil, nil
 	case snapshot != nil:
-		return past.ending(snapshot), nil
+		return past.ending(unconfirmed(snapshot)), nil
 	case err != nil && (committing || r.tenant == nil):
 		return failed(unknownStatus(r.name)), nil
 	case status != nil:
@@ -159,27 +164,29 @@ func (r *run) settle(status *rpcstatus.Status, committing bool) (*ending, error)
 	return nil, nil
 }
 
-// committed returns the snapshot that a sync committed, or nil. The tenant is nil
-// where it is not known.
+// committed returns the snapshot that a sync committed, or nil. Its push state is unset
+// where it is not known. The tenant is nil where it is not known.
 func committed(ctx context.Context, tenant *Tenant, name string) (*understudyv1.Snapshot, error) {
 	if tenant == nil {
 		return nil, &port.NotFoundError{Resource: TenantOf(name)}
 	}
-	snapshot, err := tenant.Vault.Committed(ctx, name)
-	if err != nil || snapshot == nil {
-		return nil, err
-	}
+	return tenant.Vault.Committed(ctx, name)
+}
+
+// unconfirmed lets a snapshot of which nobody knows whether it was pushed say so.
+func unconfirmed(snapshot *understudyv1.Snapshot) *understudyv1.Snapshot {
 	if snapshot.GetPushState() == understudyv1.PushState_PUSH_STATE_UNSPECIFIED {
 		snapshot.PushState = understudyv1.PushState_PUSH_STATE_FAILED
 		snapshot.PushError = newStatus(code.Code_UNAVAILABLE, understudyv1.ErrorReason_ERROR_REASON_BACKUP_FAILED,
 			"The server stopped before the push was confirmed. The commit is kept, and the next sync pushes it too.", nil)
 	}
-	return snapshot, nil
+	return snapshot
 }
 
-// endCancelled ends a sync that was being cancelled when its worker died. No commit
-// can have begun: of the two the log takes only the one that comes first. That its
-// vault is asked all the same is for what was written before there was that rule.
+// endCancelled ends a sync that was being cancelled when its worker died. Its vault is
+// asked all the same whether it committed: of the two the log takes only the one that
+// comes first, but a worker before may have begun to commit, and died, and its push may
+// have arrived late.
 func (e *Engine) endCancelled(ctx context.Context, log port.Log) error {
 	name := log.Sync().GetName()
 	past, err := e.past(ctx, log)
@@ -192,7 +199,7 @@ func (e *Engine) endCancelled(ctx context.Context, log port.Log) error {
 			e.logger.Warn("whether a cancelled sync committed cannot be asked; by its log it did not", "sync", name, "error", err)
 		}
 		if snapshot != nil {
-			return e.end(ctx, log, past.ending(snapshot))
+			return e.end(ctx, log, past.ending(unconfirmed(snapshot)))
 		}
 	}
 	return e.end(ctx, log, &ending{state: understudyv1.SyncState_SYNC_STATE_CANCELLED, status: cancelledStatus(name)})

@@ -127,28 +127,47 @@ type SourceStats struct {
 // Vault is the backup of one tenant in Git.
 type Vault interface {
 	// Begin opens the repository, which it creates when there is none, and reads
-	// the tree of the last commit of the branch. One staging at a time. The sync, its
-	// name, finds what an earlier worker of the same sync left: see
-	// [Staging.Resumed]. The attempt is the number of the worker that the sync has with
-	// this one: where several processes share a disk, one that is late, of an earlier
-	// attempt or sync than the last one that began, is refused.
-	Begin(ctx context.Context, sync string, attempt int) (Staging, error)
+	// the tree of the last commit of the branch. One staging at a time. What an earlier
+	// worker of the same sync left is found: see [Staging.Committed] and
+	// [Staging.Resumed].
+	Begin(ctx context.Context, turn Turn) (Staging, error)
 	// Committed returns the snapshot that a sync (its name) committed, or nil when
 	// it made no commit. PushState is NO_REMOTE where that is so; PUSHED where the
 	// remote was asked and has it; unset otherwise: whether the push was reached is not
 	// known. An error means that it is not known whether there is a commit. It changes
-	// nothing of the backup. Call it before Begin, for a sync that is ours, or
-	// that is being cancelled and nobody runs.
+	// nothing of the backup. Call it while no staging is open, for a sync that is ours,
+	// or that is being cancelled and nobody runs.
 	Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error)
 	// Changes yields the items that a commit changed against its parent, ordered
 	// by path; of one configuration type, or of all when the id is empty.
 	Changes(ctx context.Context, commit, configurationType string) iter.Seq2[*understudyv1.ItemChange, error]
 }
 
+// Turn says for whom the repository of a tenant is opened.
+type Turn struct {
+	// Sync is the name of the sync; empty: of none that others know.
+	Sync string
+	// Attempt is the number of the worker that the sync has with this one, from 1 on.
+	// Where several processes share a disk, one that is late, of an earlier attempt or
+	// sync than the last one that began, is refused.
+	Attempt int
+	// Stands says whether a commit that is on this machine alone, where a remote is the
+	// truth, is part of the backup, by the name of its sync and its id: of a sync that
+	// was taken over after its commit, and then ended otherwise, it is not. nil: every
+	// commit is.
+	Stands func(ctx context.Context, sync, commit string) (bool, error)
+	// Owned fails when the sync is not this worker's any more, by what all workers
+	// agree on. It is asked before every push. nil: it is.
+	Owned func(ctx context.Context) error
+}
+
 // Staging collects what one sync read and makes at most one commit of it.
 // Nothing that it does is visible in the backup before Commit. Add and Settle
 // may be called at the same time for different types.
 type Staging interface {
+	// Committed returns what an earlier worker of the same sync committed, or nil. Then
+	// there is nothing to read and to commit: Push it, and Close.
+	Committed() *understudyv1.Snapshot
 	// Add stages one complete item. An item that cannot be stored (not JSON, a
 	// duplicate key, another item's id) is an [*ItemError]. The same item again is
 	// staged once: a list that moves while it is read brings some twice.

@@ -40,7 +40,7 @@ const (
 // sync reads the type and commits. It returns what the backup then holds.
 func (c *continued) sync(end string) string {
 	c.t.Helper()
-	staging, err := c.vault.Begin(c.t.Context(), "", 1)
+	staging, err := c.vault.Begin(c.t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // backup reads the whole catalog into a vault and returns what became of each type.
 func backup(t *testing.T, r *reader, v *vault.Vault) map[string]port.Settlement {
 	t.Helper()
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func always(c *Config) { c.CheckpointInterval = 1 }
 // begin begins a sync of a name.
 func begin(t testing.TB, v *Vault, name string) *staging {
 	t.Helper()
-	staged, err := v.Begin(t.Context(), name, 1)
+	staged, err := v.Begin(t.Context(), port.Turn{Sync: name, Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestTakenOver(t *testing.T) {
 	// Who is cancelled while he takes over leaves it as it is.
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := v.Begin(cancelled, theSync, 1); !errors.Is(err, context.Canceled) {
+	if _, err := v.Begin(cancelled, port.Turn{Sync: theSync, Attempt: 1}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 	s = begin(t, v, theSync)

@@ -58,7 +58,7 @@ func benchCatalog() []*catalog.Type {
 // completely keep the rest.
 func vaultCommit(b *testing.B, v *Vault, items []benchItem, reading port.Reading) {
 	b.Helper()
-	staging, err := v.Begin(b.Context(), "", 1)
+	staging, err := v.Begin(b.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func BenchmarkPush(b *testing.B) {
 		remote := bareRepository(b)
 		v := newVault(b, func(c *Config) { c.Remote = &Remote{URL: remote} })
 		vaultCommit(b, v, items, port.Reading{Outcome: complete})
-		staging, err := v.Begin(b.Context(), "", 1)
+		staging, err := v.Begin(b.Context(), port.Turn{Attempt: 1})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -58,7 +58,7 @@ func TestMessageSaysFilter(t *testing.T) {
 		{ConfigurationType: groups.ID, Outcome: changed, Filter: "securityEnabled eq true"},
 		{ConfigurationType: scripts.ID, Outcome: changed},
 	}}
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

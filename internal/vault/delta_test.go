@@ -20,7 +20,7 @@ func byDelta(t *testing.T, v *Vault, configurationType *catalog.Type, items map[
 
 func basisOf(t *testing.T, v *Vault, configurationType *catalog.Type) string {
 	t.Helper()
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestReadingByDeltaOnSomethingElse(t *testing.T) {
 	v := newVault(t, nil)
 	refused := func(since string) {
 		t.Helper()
-		staging, err := v.Begin(t.Context(), "", 1)
+		staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -319,7 +319,7 @@ func TestItemNamedLikeTheNames(t *testing.T) {
 // A dry run makes no names.
 func TestNamesInADryRun(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

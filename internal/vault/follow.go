@@ -17,14 +17,14 @@ import (
 // built again on top. A remote that cannot be followed is logged: reading and
 // committing go on, and the push will say it. Where several machines write it is an
 // error: see [Vault.followTruth].
-func (v *Vault) follow(ctx context.Context, held *hold) error {
+func (v *Vault) follow(ctx context.Context, held *hold, whose port.Turn) error {
 	if v.remote == nil {
 		return nil
 	}
 	if v.config.Replicated {
-		return v.followTruth(ctx, held)
+		return v.followTruth(ctx, held, whose)
 	}
-	err := v.catchUp(ctx, held)
+	err := v.catchUp(ctx, held, port.Turn{}) // what is committed here is the truth
 	var failed *RemoteError
 	if errors.As(err, &failed) {
 		v.logger.Warn("the remote repository cannot be followed; the sync goes on without it", "reason", string(failed.Reason), "error", failed)
@@ -42,10 +42,10 @@ const followTries = 5
 // it, and a commit on it, pushed later, could take back what was confirmed in between.
 // So a remote that cannot be read fails the sync, after some tries. What cannot be put
 // together with it gives way.
-func (v *Vault) followTruth(ctx context.Context, held *hold) error {
+func (v *Vault) followTruth(ctx context.Context, held *hold, whose port.Turn) error {
 	wait := v.patience
 	for try := 1; ; try++ {
-		err := v.catchUp(ctx, held)
+		err := v.catchUp(ctx, held, whose)
 		var failed *RemoteError
 		switch {
 		case !errors.As(err, &failed):
@@ -82,7 +82,7 @@ func (v *Vault) giveWay(ctx context.Context, held *hold) error {
 	return v.move(held, v.storage(), ours, theirs)
 }
 
-func (v *Vault) catchUp(ctx context.Context, held *hold) error {
+func (v *Vault) catchUp(ctx context.Context, held *hold, whose port.Turn) error {
 	storage := v.storage()
 	ours, err := v.tip(storage)
 	if err != nil {
@@ -97,14 +97,23 @@ func (v *Vault) catchUp(ctx context.Context, held *hold) error {
 		return err
 	}
 	storage = v.storage() // with what was fetched
-	if ours == nil {
-		return v.move(held, storage, plumbing.ZeroHash, theirs)
-	}
-	behind, err := isAncestor(ctx, storage, theirs, tip)
-	if err != nil || behind {
+	if ours, err = v.standing(ctx, storage, ours, theirs, whose); err != nil {
 		return v.unreadable(err)
 	}
-	ahead, err := isAncestor(ctx, storage, tip, theirs)
+	if ours == nil {
+		return v.move(held, storage, tip, theirs)
+	}
+	behind, err := isAncestor(ctx, storage, theirs, ours.Hash)
+	if err != nil {
+		return v.unreadable(err)
+	}
+	if behind {
+		if ours.Hash == tip {
+			return nil
+		}
+		return v.move(held, storage, tip, ours.Hash)
+	}
+	ahead, err := isAncestor(ctx, storage, ours.Hash, theirs)
 	if err != nil {
 		return v.unreadable(err)
 	}
@@ -118,6 +127,38 @@ func (v *Vault) catchUp(ctx context.Context, held *hold) error {
 	v.logger.Warn("the remote branch and ours had moved apart; our commits are built on top of it",
 		"remote", theirs.String(), "before", tip.String(), "now", rebuilt.String())
 	return v.move(held, v.storage(), tip, rebuilt)
+}
+
+// standing returns the last of our commits that is part of the backup, or nil: one that
+// the remote has not, and whose sync ended without it, is not. It stays among the objects.
+func (v *Vault) standing(
+	ctx context.Context, storage *store, ours *object.Commit, theirs plumbing.Hash, whose port.Turn,
+) (*object.Commit, error) {
+	for ours != nil && whose.Stands != nil {
+		sync := madeBy(ours)
+		if sync == "" || sync == whose.Sync {
+			break
+		}
+		if below, err := isAncestor(ctx, storage, ours.Hash, theirs); err != nil || below {
+			return ours, err
+		}
+		stands, err := whose.Stands(ctx, sync, ours.Hash.String())
+		if err != nil {
+			return nil, &port.StorageError{Err: fmt.Errorf("how %s ended, whose commit was not pushed, cannot be asked: %w", sync, err)}
+		}
+		if stands {
+			break
+		}
+		v.logger.Warn("a commit that was not pushed is left out of the branch: its sync ended without it; it is kept in the repository",
+			"sync", sync, "commit", ours.Hash.String())
+		if ours.NumParents() == 0 {
+			return nil, nil
+		}
+		if ours, err = ours.Parent(0); err != nil {
+			return nil, fmt.Errorf("reading a commit: %w", err)
+		}
+	}
+	return ours, nil
 }
 
 // move sets the branch.

@@ -159,7 +159,7 @@ func runNamedSync(t testing.TB, v *Vault, name string, at time.Time, readings ..
 // syncWith is runNamedSync with something around the commit and the push.
 func syncWith(t testing.TB, v *Vault, name string, at time.Time, around func(commitAndPush func()), readings ...typeReading) synced {
 	t.Helper()
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
 	}

@@ -48,8 +48,7 @@ type hold struct {
 	written string
 }
 
-// turn says for whom a repository is held: the sync, by its name, and the number of its
-// worker.
+// turn is the part of a [port.Turn] that a lock file says.
 type turn struct {
 	sync    string
 	attempt int

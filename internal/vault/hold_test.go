@@ -146,7 +146,7 @@ func TestFrozenInTheMiddleOfTheCommit(t *testing.T) {
 func commitWhenTold(v *Vault) error {
 	v.config.Shared, v.config.CheckpointInterval = true, 1
 	ctx := context.Background()
-	staging, err := v.Begin(ctx, theSync, 1)
+	staging, err := v.Begin(ctx, port.Turn{Sync: theSync, Attempt: 1})
 	if err != nil {
 		return err
 	}

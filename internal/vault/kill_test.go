@@ -57,7 +57,7 @@ func runChild(role string) int {
 // commitOnce makes a commit and says so when it is made.
 func commitOnce(v *Vault, i int) error {
 	ctx := context.Background()
-	staging, err := v.Begin(ctx, "", 1)
+	staging, err := v.Begin(ctx, port.Turn{Attempt: 1})
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func commitOnFullDisk(v *Vault) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 64 << 10, Max: 64 << 10}); err != nil {
 		return err
 	}
-	staging, err := v.Begin(context.Background(), "", 1)
+	staging, err := v.Begin(context.Background(), port.Turn{Attempt: 1})
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ const killedTypes = 12
 // how far it is. It ends with the commit.
 func takeOverOnce(v *Vault, out io.Writer) error {
 	ctx := context.Background()
-	staging, err := v.Begin(ctx, theSync, 1)
+	staging, err := v.Begin(ctx, port.Turn{Sync: theSync, Attempt: 1})
 	if err != nil {
 		return err
 	}

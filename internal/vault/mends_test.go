@@ -84,7 +84,7 @@ func TestBranchThatCannotBeRead(t *testing.T) {
 					t.Fatal(err)
 				}
 				packs := packsOf(t, v)
-				_, err = v.Begin(t.Context(), "tenants/x/syncs/1", 1)
+				_, err = v.Begin(t.Context(), port.Turn{Sync: "tenants/x/syncs/1", Attempt: 1})
 				var storage *port.StorageError
 				if !errors.As(err, &storage) || !strings.Contains(err.Error(), "understudy repair") {
 					t.Fatalf("got %v", err)

@@ -133,7 +133,7 @@ func TestMergeRefusesDamage(t *testing.T) {
 // Content goes to the disk and not into memory.
 func TestMemoryDoesNotGrowWithContent(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,9 +58,6 @@ const committedDepth = 32
 // among the last commits of the branch, here and, where several machines write, of the
 // remote.
 func (v *Vault) Committed(ctx context.Context, sync string) (*understudyv1.Snapshot, error) {
-	if sync == "" {
-		return nil, nil
-	}
 	if v.remote != nil && v.config.Replicated {
 		return v.committedAnywhere(ctx, sync)
 	}
@@ -117,6 +114,9 @@ func (v *Vault) committedAnywhere(ctx context.Context, sync string) (_ *understu
 // findSync returns the snapshot of a sync among a commit, which may be zero, and a few
 // below it.
 func (v *Vault) findSync(ctx context.Context, storage *store, id plumbing.Hash, sync string) (*understudyv1.Snapshot, error) {
+	if sync == "" {
+		return nil, nil
+	}
 	for range committedDepth {
 		if id.IsZero() {
 			break
@@ -128,7 +128,7 @@ func (v *Vault) findSync(ctx context.Context, storage *store, id plumbing.Hash, 
 		if err != nil {
 			return nil, fmt.Errorf("reading a commit: %w", err)
 		}
-		if madeBy(commit, sync) {
+		if madeBy(commit) == sync {
 			return v.snapshotOf(commit), nil
 		}
 		id = plumbing.ZeroHash
@@ -139,16 +139,16 @@ func (v *Vault) findSync(ctx context.Context, storage *store, id plumbing.Hash, 
 	return nil, nil
 }
 
-// madeBy says whether the trailers of a commit name a sync.
-func madeBy(commit *object.Commit, sync string) bool {
+// madeBy returns the name of the sync that made a commit, by its trailers; empty: none.
+func madeBy(commit *object.Commit) string {
 	body := strings.TrimRight(commit.Message, "\n")
 	trailers := body[strings.LastIndex(body, "\n\n")+1:]
 	for line := range strings.SplitSeq(trailers, "\n") {
-		if line == syncTrailer+sync {
-			return true
+		if sync, ok := strings.CutPrefix(line, syncTrailer); ok {
+			return sync
 		}
 	}
-	return false
+	return ""
 }
 
 func (v *Vault) snapshotOf(commit *object.Commit) *understudyv1.Snapshot {

@@ -132,7 +132,7 @@ func TestCommitRulesModel(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			staging, err := v.Begin(t.Context(), "", 1)
+			staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 			if err != nil {
 				r.Fatal(err)
 			}

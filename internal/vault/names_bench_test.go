@@ -33,7 +33,7 @@ func BenchmarkNames(b *testing.B) {
 	sync := func(format string) (took time.Duration, heap float64) {
 		v := benchVault(b)
 		for range 2 {
-			staging, err := v.Begin(b.Context(), "", 1)
+			staging, err := v.Begin(b.Context(), port.Turn{Attempt: 1})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -14,9 +14,11 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
 )
 
-// Push implements [port.Staging]. Its error is a [*RemoteError]. It never forces:
+// Push implements [port.Staging]. Its error is a [*RemoteError], or that of
+// [port.Turn.Owned]. It never forces:
 // the remote moves from the commit that it had, which is one of ours, or not at
 // all. When somebody else moved it meanwhile, our commits are built again on top, and
 // it is tried again. Commits of earlier syncs that were not pushed go with it.
@@ -47,6 +49,11 @@ const (
 // pushAgain pushes until nobody else was faster.
 func (s *staging) pushAgain(ctx context.Context) error {
 	for try := 1; ; try++ {
+		if s.turn.Owned != nil {
+			if err := s.turn.Owned(ctx); err != nil {
+				return err
+			}
+		}
 		err := s.push(ctx)
 		var failed *RemoteError
 		if err == nil || !errors.As(err, &failed) || failed.Reason != RemoteMoved || try == maxPushes {
@@ -67,7 +74,7 @@ func (s *staging) pushAgain(ctx context.Context) error {
 
 // buildAgain builds our commits again on the remote's, and lets the snapshot say so.
 func (s *staging) buildAgain(ctx context.Context) error {
-	if err := s.vault.catchUp(ctx, s.held); err != nil {
+	if err := s.vault.catchUp(ctx, s.held, port.Turn{}); err != nil {
 		return err
 	}
 	tip, err := s.vault.tip(s.vault.storage())
@@ -76,7 +83,14 @@ func (s *staging) buildAgain(ctx context.Context) error {
 	}
 	s.previous = tip
 	if s.snapshot != nil {
+		own, err := s.vault.findSync(ctx, s.vault.storage(), tip.Hash, s.turn.Sync)
+		if err != nil {
+			return err
+		}
 		s.snapshot.Commit, s.snapshot.Tree = tip.Hash.String(), tip.TreeHash.String()
+		if own != nil { // an earlier worker's may have later ones on top
+			s.snapshot.Commit, s.snapshot.Tree = own.GetCommit(), own.GetTree()
+		}
 		s.notes.Commit = s.snapshot.GetCommit()
 		if s.held.check() == nil {
 			s.vault.writeNotes(s.notes)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"understudy.internal/internal/catalog"
+	"understudy.internal/internal/port"
 )
 
 // away takes the remote away for the time of a call.
@@ -48,7 +49,7 @@ func TestDivergedIsRebuilt(t *testing.T) {
 	wantPushed(t, runSync(t, other, night.Add(3*hour), whole(groups, items), ended(roles, incomplete, some)))
 	theirs := otherPush(t, path, "README.md", "by hand")
 
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -360,7 +360,7 @@ func TestRepairOfNothing(t *testing.T) {
 	if err != nil || len(got.Left) == 0 || !got.Left[0].Loss || got.Left[0].Remedy != "" {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if _, err := v.Begin(t.Context(), theSync, 1); err == nil {
+	if _, err := v.Begin(t.Context(), port.Turn{Sync: theSync, Attempt: 1}); err == nil {
 		t.Error("a new backup begins by itself")
 	}
 	aside, err := os.ReadDir(v.path(damagedFolder))

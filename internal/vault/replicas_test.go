@@ -87,7 +87,7 @@ func TestBeginWithoutTheRemote(t *testing.T) {
 	wantPushed(t, runSync(t, first, night, whole(groups, documents("a"))))
 	away(t, path, func() {
 		for name, v := range map[string]*Vault{"with a copy": first, "without one": second} {
-			_, err := v.Begin(t.Context(), theSync, 1)
+			_, err := v.Begin(t.Context(), port.Turn{Sync: theSync, Attempt: 1})
 			var storage *port.StorageError
 			var failed *RemoteError
 			if !errors.As(err, &storage) || !errors.As(err, &failed) || failed.Reason != RemoteNotFound {
@@ -119,7 +119,7 @@ func TestWaitsForTheRemote(t *testing.T) {
 	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))
 	wanted, asked = 1<<30, 0
 	var failed *RemoteError
-	if _, err := v.Begin(t.Context(), theSync, 1); !errors.As(err, &failed) || failed.Reason != RemoteUnreachable || asked != followTries {
+	if _, err := v.Begin(t.Context(), port.Turn{Sync: theSync, Attempt: 1}); !errors.As(err, &failed) || failed.Reason != RemoteUnreachable || asked != followTries {
 		t.Errorf("got %v after %d tries", err, asked)
 	}
 }

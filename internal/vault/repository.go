@@ -31,22 +31,22 @@ func (v *Vault) packDirectory() string { return v.path("objects/pack") }
 // take makes the repository if need be, and locks it. What an earlier process left
 // when it was killed is removed: nobody else can be using it. What is of use to the
 // sync is left and returned.
-func (v *Vault) take(ctx context.Context, whose turn) (*hold, *checkpoint, error) {
+func (v *Vault) take(ctx context.Context, whose port.Turn) (*hold, *checkpoint, error) {
 	if err := makeDirectory(v.config.Directory); err != nil {
 		return nil, nil, &port.StorageError{Err: err}
 	}
-	held, err := v.hold(whose)
+	held, err := v.hold(turn{sync: whose.Sync, attempt: whose.Attempt})
 	if err != nil {
 		return nil, nil, err
 	}
-	left := v.readCheckpoint(whose.sync)
-	if err := v.prepare(ctx, held, left); err != nil {
+	left := v.readCheckpoint(whose.Sync)
+	if err := v.prepare(ctx, held, whose, left); err != nil {
 		return nil, nil, errors.Join(err, held.release())
 	}
 	return held, left, nil
 }
 
-func (v *Vault) prepare(ctx context.Context, held *hold, left *checkpoint) error {
+func (v *Vault) prepare(ctx context.Context, held *hold, whose port.Turn, left *checkpoint) error {
 	if err := v.initialize(); err != nil {
 		return &port.StorageError{Err: err}
 	}
@@ -56,7 +56,7 @@ func (v *Vault) prepare(ctx context.Context, held *hold, left *checkpoint) error
 	if err := v.restore(held); err != nil {
 		return err
 	}
-	return v.follow(ctx, held)
+	return v.follow(ctx, held, whose)
 }
 
 // initialize makes a bare repository, and lets HEAD name the branch.

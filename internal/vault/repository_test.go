@@ -133,12 +133,12 @@ func TestWhatAKilledProcessLeft(t *testing.T) {
 
 func TestOneStagingAtATime(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var storage *port.StorageError
-	if _, err := v.Begin(t.Context(), "", 1); !errors.As(err, &storage) {
+	if _, err := v.Begin(t.Context(), port.Turn{Attempt: 1}); !errors.As(err, &storage) {
 		t.Errorf("a second staging: %v", err)
 	}
 	if err := errors.Join(staging.Close(), staging.Close()); err != nil {
@@ -187,7 +187,7 @@ func TestDamage(t *testing.T) {
 			runSync(t, v, night, whole(groups, documents("a")))
 			test.damage(t, v)
 			head, _ := os.ReadFile(v.path("refs/heads/main"))
-			staging, err := v.Begin(t.Context(), "", 1)
+			staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 			if err == nil {
 				_, err = staging.Settle(groups, port.Reading{Outcome: complete, AcceptCollapse: true})
 				if err == nil {

@@ -343,7 +343,7 @@ func TestItemOfSide(t *testing.T) {
 // A document that cannot be stored leaves no file.
 func TestRefusedItemHasNoSideFiles(t *testing.T) {
 	v, _ := sealingVault(t)
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 // staging implements [port.Staging].
 type staging struct {
 	vault   *Vault
+	turn    port.Turn
 	held    *hold
 	storage *store
 	// previous is the last commit, or nil; root its tree.
@@ -31,7 +32,7 @@ type staging struct {
 	mu sync.Mutex
 	// pack is nil after the commit.
 	pack *packWriter
-	// snapshot is what Commit returned.
+	// snapshot is what Commit returned, or an earlier worker of the sync committed.
 	snapshot *understudyv1.Snapshot
 	types    map[string]*stagedType
 	coverage coverage
@@ -84,15 +85,20 @@ type stagedType struct {
 var errDone = errors.New("the staging is committed or closed")
 
 // Begin implements [port.Vault].
-func (v *Vault) Begin(ctx context.Context, sync string, attempt int) (port.Staging, error) {
-	held, left, err := v.take(ctx, turn{sync: sync, attempt: attempt})
+func (v *Vault) Begin(ctx context.Context, turn port.Turn) (port.Staging, error) {
+	held, left, err := v.take(ctx, turn)
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{vault: v, held: held, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory}}
-	s.checkpoints = checkpoints{sync: sync, settled: map[string]*settledType{}, begun: v.now(), last: v.now()}
+	s := &staging{
+		vault: v, turn: turn, held: held, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory},
+	}
+	s.checkpoints = checkpoints{sync: turn.Sync, settled: map[string]*settledType{}, begun: v.now(), last: v.now()}
 	err = s.open()
-	if err == nil && left != nil {
+	if err == nil && turn.Attempt > 1 {
+		err = s.findCommitted(ctx)
+	}
+	if err == nil && left != nil && s.snapshot == nil {
 		err = s.resume(ctx, left)
 	}
 	if err != nil {
@@ -122,6 +128,28 @@ func (s *staging) open() error {
 		return &port.StorageError{Err: err}
 	}
 	return nil
+}
+
+// findCommitted looks for the commit of an earlier worker of the sync, which may have
+// come after anybody asked for it last.
+func (s *staging) findCommitted(ctx context.Context) (err error) {
+	if s.previous == nil {
+		return nil
+	}
+	if s.snapshot, err = s.vault.findSync(ctx, s.storage, s.previous.Hash, s.turn.Sync); err != nil || s.snapshot == nil {
+		return err
+	}
+	s.checkpoints.ended = true
+	err = s.discard()
+	s.pack = nil
+	return err
+}
+
+// Committed implements [port.Staging].
+func (s *staging) Committed() *understudyv1.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snapshot
 }
 
 // typeOf returns the staged type, and reads what the last commit has of it.

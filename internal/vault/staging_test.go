@@ -16,7 +16,7 @@ import (
 // Types are read at the same time; some of their items have the same content.
 func TestAddAtTheSameTime(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

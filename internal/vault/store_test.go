@@ -57,7 +57,7 @@ func TestLargeFolder(t *testing.T) {
 // leaves no file.
 func TestScratchIsGone(t *testing.T) {
 	v := newVault(t, nil)
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

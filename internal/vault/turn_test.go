@@ -57,7 +57,7 @@ func TestLateWorkerIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			late, next := shared(t)
-			s, err := next.Begin(t.Context(), now.sync, now.attempt)
+			s, err := next.Begin(t.Context(), port.Turn{Sync: now.sync, Attempt: now.attempt})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +65,7 @@ func TestLateWorkerIsRefused(t *testing.T) {
 			read(t, rightful, night, whole(groups, documents("a", "b")))
 			before := contentOf(t, late.config.Directory)
 			lock, _ := os.ReadFile(late.path(lockFile))
-			_, err = late.Begin(t.Context(), sync, 1)
+			_, err = late.Begin(t.Context(), port.Turn{Sync: sync, Attempt: 1})
 			wantTakenOver(t, err)
 			if after := contentOf(t, late.config.Directory); !maps.Equal(after, before) {
 				t.Errorf("it changed the repository: %v, before %v", sortedKeys(after), sortedKeys(before))
@@ -84,7 +84,7 @@ func TestLateWorkerIsRefused(t *testing.T) {
 				t.Errorf("groups: %v", got)
 			}
 			// It stays so when nobody is at work.
-			_, err = late.Begin(t.Context(), sync, 1)
+			_, err = late.Begin(t.Context(), port.Turn{Sync: sync, Attempt: 1})
 			wantTakenOver(t, err)
 			nothingLeft(t, next)
 		})
@@ -97,7 +97,7 @@ func TestTurnAfterAnOlderVersion(t *testing.T) {
 	if err := os.WriteFile(v.path(lockFile), []byte("TOKEN\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := v.Begin(t.Context(), syncOf(night), 1)
+	s, err := v.Begin(t.Context(), port.Turn{Sync: syncOf(night), Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestAskingTakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	sync := syncOf(night)
-	s, err := v.Begin(t.Context(), sync, 2)
+	s, err := v.Begin(t.Context(), port.Turn{Sync: sync, Attempt: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,7 @@ func newVault(t *testing.T) (v *vault.Vault, directory string) {
 func backUp(t *testing.T, v *vault.Vault, configurationType *catalog.Type, items []port.Item, night int, also ...*mutant) (port.Settlement, *understudyv1.Snapshot) {
 	t.Helper()
 	at := nightOf(night)
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

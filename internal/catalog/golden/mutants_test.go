@@ -49,7 +49,7 @@ func checkMutants(t *testing.T, v *vault.Vault, f *fixture, all []*mutant, secon
 	if len(all) == 0 {
 		return
 	}
-	staging, err := v.Begin(t.Context(), "", 1)
+	staging, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
