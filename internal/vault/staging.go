@@ -71,10 +71,12 @@ type stagedType struct {
 	// written says that the folder is made anew.
 	written bool
 	// references are the ids that the items refer to, items those that they have, with
-	// names, and names is the file of names.
+	// names, and names is the file of names. keptNames are those of the last one that
+	// cannot be looked up.
 	references references
 	items      *spool
 	names      *spool
+	keptNames  idStreams
 	lastNamed  objectGUID
 	// kept is the blob of the references that another worker of the sync can use.
 	kept plumbing.Hash
