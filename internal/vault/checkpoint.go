@@ -344,9 +344,10 @@ func (s *staging) resume(ctx context.Context, left *checkpoint) error {
 }
 
 // discard ends the pack of a staging that made no commit, but for what another worker
-// of the same sync can use. The caller holds the locks.
-func (s *staging) discard() error {
-	if s.checkpoints.kept && !s.checkpoints.ended {
+// of the same sync can use. If the repository is lost to one, that may be copying it at
+// this moment, and removes it. The caller holds the locks.
+func (s *staging) discard(lost bool) error {
+	if s.checkpoints.kept && (lost || !s.checkpoints.ended) {
 		return s.pack.file.Close()
 	}
 	s.pack.abort()

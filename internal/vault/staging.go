@@ -355,7 +355,7 @@ func (s *staging) Close() error {
 		err = errors.Join(err, s.vault.removeCheckpoint())
 	}
 	if s.pack != nil {
-		err = errors.Join(err, s.discard())
+		err = errors.Join(err, s.discard(lost))
 	} else if lost {
 		s.vault.logger.Warn("another worker took the repository over; its packs are not for us to merge")
 	} else if err := s.vault.mergePacks(); err != nil {
