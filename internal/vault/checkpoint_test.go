@@ -115,13 +115,13 @@ func TestTakenOver(t *testing.T) {
 
 	s = begin(t, v, theSync)
 	said := read(t, s, night.Add(hour), append(slices.Clone(inTime), collapsing)...)
-	s.checkpoint()
-	read(t, s, night.Add(hour), ended(unloved, failed, nil))
-	for _, id := range []string{"r", "never seen again"} { // half a type
+	for _, id := range []string{"r", "never seen again"} { // half a type, which the pack has at the checkpoint
 		if err := s.Add(roles, port.Item{ID: id, JSON: []byte(`{"id":"` + id + `"}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	s.checkpoint()
+	read(t, s, night.Add(hour), ended(unloved, failed, nil))
 	die(t, s)
 	for range 3 { // and those who take over die as well, before they asked for all
 		s = begin(t, v, theSync)
