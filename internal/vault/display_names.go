@@ -279,7 +279,7 @@ func (s *staging) eachEntryOf(staged *stagedType, names plumbing.Hash, visit fun
 	if staged.bare == staged.bareBefore {
 		err = eachEntry(s.storage, staged.treeBefore, entry)
 	} else {
-		err = s.pack.eachEntryOf(staged.bare, entry)
+		err = s.pack.eachTreeEntry(staged.bare, entry)
 	}
 	if err == nil && pending {
 		err = insert()
