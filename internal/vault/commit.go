@@ -26,6 +26,7 @@ func (s *staging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1
 		return nil, err // the checkpoint is that of whoever takes the sync over
 	}
 	s.checkpoints.ended = true
+	s.disarmCheckpoint()
 	if info.DryRun {
 		return nil, nil
 	}

@@ -92,7 +92,8 @@ func (v *Vault) Begin(ctx context.Context, sync string, attempt int) (port.Stagi
 		return nil, err
 	}
 	s := &staging{vault: v, held: held, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory}}
-	s.checkpoints = checkpoints{sync: sync, settled: map[string]*settledType{}, begun: v.now(), last: v.now()}
+	c := &s.checkpoints
+	c.sync, c.settled, c.begun, c.last = sync, map[string]*settledType{}, v.now(), v.now()
 	err = s.open()
 	if err == nil && left != nil {
 		err = s.resume(ctx, left)
@@ -335,6 +336,7 @@ func (s *staging) store(id plumbing.Hash, content []byte) error {
 // Close implements [port.Staging]. What was settled and not committed is kept for
 // another worker of the same sync.
 func (s *staging) Close() error {
+	s.endTimer()
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	s.mu.Lock()
