@@ -64,11 +64,7 @@ func (d *differ) commit(id plumbing.Hash) error {
 
 // folders compares the workloads (level 0) and their types (level 1).
 func (d *differ) folders(before, after plumbing.Hash, path string, level int) error {
-	old, err := d.entries(before)
-	if err != nil {
-		return err
-	}
-	now, err := d.entries(after)
+	old, now, err := both(d.entries, before, after)
 	if err != nil {
 		return err
 	}
@@ -105,27 +101,15 @@ func (d *differ) files(before, after plumbing.Hash, path string, _ int) error {
 	if err := d.ctx.Err(); err != nil {
 		return context.Cause(d.ctx)
 	}
-	old, err := d.entries(before)
+	old, now, err := both(d.entries, before, after)
 	if err != nil {
 		return err
 	}
-	now, err := d.entries(after)
+	oldNames, nowNames, err := both(d.index, old, now)
 	if err != nil {
 		return err
 	}
-	oldNames, err := d.index(old)
-	if err != nil {
-		return err
-	}
-	nowNames, err := d.index(now)
-	if err != nil {
-		return err
-	}
-	oldItems, err := itemsIn(old)
-	if err != nil {
-		return err
-	}
-	nowItems, err := itemsIn(now)
+	oldItems, nowItems, err := both(itemsIn, old, now)
 	if err != nil {
 		return err
 	}
@@ -208,6 +192,14 @@ func (d *differ) index(entries map[string]object.TreeEntry) (map[string]indexed,
 		return nil, nil
 	}
 	return indexOf(d.storage, entry.Hash)
+}
+
+// both reads what there was and what there is.
+func both[T, V any](read func(T) (V, error), before, after T) (old, now V, err error) {
+	if old, err = read(before); err == nil {
+		now, err = read(after)
+	}
+	return old, now, err
 }
 
 // names returns the names in either, sorted.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -78,6 +79,11 @@ type checkpoints struct {
 	kept bool
 	// ended says that the sync needs none any more.
 	ended bool
+	// timer brings the next one, or is nil; timing counts it while it may do something,
+	// and stopped says that there is to be none any more.
+	timer   *time.Timer
+	timing  sync.WaitGroup
+	stopped bool
 }
 
 // Settle implements [port.Staging].
@@ -101,6 +107,9 @@ func (s *staging) Settle(t *catalog.Type, reading port.Reading) (port.Settlement
 	}
 	s.mu.Unlock()
 	s.checkpointIfDue()
+	s.mu.Lock()
+	s.armCheckpoint()
+	s.mu.Unlock()
 	return result, nil
 }
 
@@ -187,14 +196,15 @@ func (s *staging) checkpointIfDue() {
 		return // somebody is at it
 	}
 	defer s.checkpointing.Unlock()
+	s.checkpointWhenDue()
+}
+
+// checkpointWhenDue is checkpointIfDue for who holds checkpointing.
+func (s *staging) checkpointWhenDue() {
 	s.mu.Lock()
 	c := &s.checkpoints
 	interval := s.vault.config.CheckpointInterval
-	due := false
-	if c.fresh && interval > 0 {
-		now := s.vault.now()
-		due = now.Sub(c.last) >= max(interval, now.Sub(c.begun)/checkpointShare)
-	}
+	due := c.fresh && interval > 0 && !s.vault.now().Before(c.dueAt(interval))
 	s.mu.Unlock()
 	if due {
 		s.checkpoint()
@@ -344,9 +354,10 @@ func (s *staging) resume(ctx context.Context, left *checkpoint) error {
 }
 
 // discard ends the pack of a staging that made no commit, but for what another worker
-// of the same sync can use. The caller holds the locks.
-func (s *staging) discard() error {
-	if s.checkpoints.kept && !s.checkpoints.ended {
+// of the same sync can use. If the repository is lost to one, that may be copying it at
+// this moment, and removes it. The caller holds the locks.
+func (s *staging) discard(lost bool) error {
+	if s.checkpoints.kept && (lost || !s.checkpoints.ended) {
 		return s.pack.file.Close()
 	}
 	s.pack.abort()

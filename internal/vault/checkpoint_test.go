@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,6 +70,7 @@ func commit(t testing.TB, s *staging, at time.Time) {
 // die ends a staging as kill -9 does: nothing is put in order.
 func die(t testing.TB, s *staging) {
 	t.Helper()
+	s.endTimer()
 	if err := s.held.release(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,13 +117,13 @@ func TestTakenOver(t *testing.T) {
 
 	s = begin(t, v, theSync)
 	said := read(t, s, night.Add(hour), append(slices.Clone(inTime), collapsing)...)
-	s.checkpoint()
-	read(t, s, night.Add(hour), ended(unloved, failed, nil))
-	for _, id := range []string{"r", "never seen again"} { // half a type
+	for _, id := range []string{"r", "never seen again"} { // half a type, which the pack has at the checkpoint
 		if err := s.Add(roles, port.Item{ID: id, JSON: []byte(`{"id":"` + id + `"}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	s.checkpoint()
+	read(t, s, night.Add(hour), ended(unloved, failed, nil))
 	die(t, s)
 	for range 3 { // and those who take over die as well, before they asked for all
 		s = begin(t, v, theSync)
@@ -307,19 +309,19 @@ func TestClosedWithoutCommit(t *testing.T) {
 // time; and what is settled is kept then also when no other type is settled.
 func TestCheckpointIntervals(t *testing.T) {
 	v := newVault(t, nil)
-	now := night
-	v.now = func() time.Time { return now }
+	var since atomic.Int64
+	v.now = func() time.Time { return night.Add(time.Duration(since.Load())) }
 	s := begin(t, v, theSync)
 	made := func(at time.Duration, do func()) bool {
 		t.Helper()
 		before, _ := os.ReadFile(v.path(checkpointFile))
-		now = night.Add(at)
+		since.Store(int64(at))
 		do()
 		after, _ := os.ReadFile(v.path(checkpointFile))
 		return string(before) != string(after)
 	}
 	settle := func(n int) func() {
-		return func() { read(t, s, now, whole(&catalog.Type{ID: fmt.Sprintf("entra/type-%d", n)}, documents("a"))) }
+		return func() { read(t, s, v.now(), whole(&catalog.Type{ID: fmt.Sprintf("entra/type-%d", n)}, documents("a"))) }
 	}
 	add := func(n int) func() {
 		return func() {

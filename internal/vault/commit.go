@@ -22,10 +22,11 @@ func (s *staging) Commit(_ context.Context, info port.CommitInfo) (*understudyv1
 	if s.pack == nil || s.closed {
 		return nil, errDone
 	}
-	s.checkpoints.ended = true
 	if err := s.held.check(); err != nil {
-		return nil, err
+		return nil, err // the checkpoint is that of whoever takes the sync over
 	}
+	s.checkpoints.ended = true
+	s.disarmCheckpoint()
 	if info.DryRun {
 		return nil, nil
 	}

@@ -66,19 +66,28 @@ func (s *staging) lookUp(written []*stagedType) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	if err := s.eachType(func(id string, run *spool) error { return known.add(run, idStream{of: id, named: true}) }); err != nil {
+	unread, err := s.eachType(func(id string, run *spool) error { return known.add(run, idStream{of: id, named: true}) })
+	if err != nil {
 		return err
 	}
-	for len(wanted) > 0 && len(known) > 0 {
-		reference, item := wanted.first(), known.first()
-		switch order := compareGUIDs(item.id, reference.id); {
-		case order < 0:
-			if err := known.advance(); err != nil {
-				return err
-			}
-			continue
-		case order == 0:
-			if err := reference.refersTo.addName(item); err != nil {
+	if err := s.keepNames(written, unread); err != nil {
+		return err
+	}
+	for len(wanted) > 0 && (len(known) > 0 || len(unread) > 0) {
+		id, staged := wanted.first().id, wanted.first().refersTo
+		item, err := known.find(id)
+		if err != nil {
+			return err
+		}
+		kept, err := staged.keptNames.find(id)
+		if err != nil {
+			return err
+		}
+		if kept != nil && (item == nil || kept.of < item.of) {
+			item = kept
+		}
+		if item != nil {
+			if err := staged.addName(item); err != nil {
 				return err
 			}
 		}
@@ -111,15 +120,18 @@ func (t *stagedType) addName(item *idStream) error {
 }
 
 // eachType gives the items of all types of the next commit to visit, of each type as a
-// run.
-func (s *staging) eachType(visit func(id string, run *spool) error) error {
+// run, and returns those that cannot be read. These stop no commit: names are a
+// convenience.
+func (s *staging) eachType(visit func(id string, run *spool) error) (unreadTypes, error) {
+	unread := unreadTypes{}
 	for _, workload := range s.root.Entries {
 		if workload.Mode != filemode.Dir {
 			continue
 		}
 		tree, err := object.GetTree(s.storage, workload.Hash)
 		if err != nil {
-			return fmt.Errorf("reading the folder %s: %w", workload.Name, err)
+			s.noteUnread(unread, workload.Name, err)
+			continue
 		}
 		for _, entry := range tree.Entries {
 			id := workload.Name + "/" + entry.Name
@@ -128,19 +140,20 @@ func (s *staging) eachType(visit func(id string, run *spool) error) error {
 			}
 			run, err := s.runOf(&stagedType{treeBefore: entry.Hash})
 			if err != nil {
-				return fmt.Errorf("reading the folder %s: %w", id, err)
+				s.noteUnread(unread, id, err)
+				continue
 			}
 			if err := visit(id, run); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	for _, staged := range s.writtenTypes() {
 		if err := visit(staged.id, staged.items); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return unread, nil
 }
 
 // runOf returns the items of a type as a run.
@@ -167,6 +180,9 @@ func (s *staging) runOf(staged *stagedType) (*spool, error) {
 		return nil, err
 	}
 	defer all.close()
+	if all.scanner == nil && all.known == nil {
+		return nil, errBrokenIndex
+	}
 	if all.scanner != nil {
 		for all.next() {
 			if err := addToRun(run, all.line); err != nil {
@@ -263,7 +279,7 @@ func (s *staging) eachEntryOf(staged *stagedType, names plumbing.Hash, visit fun
 	if staged.bare == staged.bareBefore {
 		err = eachEntry(s.storage, staged.treeBefore, entry)
 	} else {
-		err = s.pack.eachEntryOf(staged.bare, entry)
+		err = s.pack.eachTreeEntry(staged.bare, entry)
 	}
 	if err == nil && pending {
 		err = insert()
@@ -328,6 +344,12 @@ func withoutNames(storage *store, folder plumbing.Hash) (id plumbing.Hash, err e
 // addNamesBefore adds to the references of a type those in its last file of names: of
 // the items that were not read nothing else is known.
 func (s *staging) addNamesBefore(staged *stagedType) error {
+	return s.eachNameBefore(staged, func(id objectGUID, _ []byte) error { return staged.references.add(id) })
+}
+
+// eachNameBefore gives the lines of the last file of names of a type to visit: the id,
+// and what comes after it. A line that is not built as ours are is none.
+func (s *staging) eachNameBefore(staged *stagedType, visit func(id objectGUID, rest []byte) error) error {
 	if staged.namesBefore.IsZero() {
 		return nil
 	}
@@ -342,8 +364,9 @@ func (s *staging) addNamesBefore(staged *stagedType) error {
 	defer l.close()
 	for l.scanner.Scan() {
 		text, _ := bytes.CutPrefix(l.scanner.Bytes(), []byte(indentation+`"`))
-		if id, ok := parseGUID(text[:min(len(text), guidText)]); ok {
-			if err := staged.references.add(id); err != nil {
+		length := min(len(text), guidText)
+		if id, ok := parseGUID(text[:length]); ok {
+			if err := visit(id, text[length:]); err != nil {
 				return err
 			}
 		}

@@ -53,7 +53,7 @@ func (v *Vault) followTruth(ctx context.Context, held *hold, whose port.Turn) er
 		case failed.Reason == RemoteDiverged:
 			return v.giveWay(ctx, held)
 		case failed.Reason != RemoteUnreachable || try == followTries:
-			return &port.StorageError{Err: fmt.Errorf("the remote, which has the backup, cannot be followed. Sync again when it can: %w", failed)}
+			return notFollowed(failed)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -66,7 +66,13 @@ func (v *Vault) followTruth(ctx context.Context, held *hold, whose port.Turn) er
 	}
 }
 
+// notFollowed says that a sync cannot begin because of the remote.
+func notFollowed(err *RemoteError) error {
+	return &port.StorageError{Err: fmt.Errorf("the remote, which has the backup, cannot be followed. Sync again when it can: %w", err)}
+}
+
 // giveWay lets the branch be that of the remote. Our commits stay among the objects.
+// That it has none any more is an error: the next sync asks again.
 func (v *Vault) giveWay(ctx context.Context, held *hold) error {
 	storage := v.storage()
 	ours, err := v.branch(storage)
@@ -76,6 +82,9 @@ func (v *Vault) giveWay(ctx context.Context, held *hold) error {
 	theirs, err := v.remoteTip(ctx, storage, ours)
 	if err != nil {
 		return &port.StorageError{Err: err}
+	}
+	if theirs.IsZero() {
+		return notFollowed(&RemoteError{Reason: RemoteMoved, Detail: "its branch is gone"})
 	}
 	v.logger.Error("commits of this machine that were not pushed do not go together with the remote, and are left out of the branch; "+
 		"they are kept in the repository", "before", ours.String(), "now", theirs.String())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 )
 
 // change is what a commit of the remote did to the types.
@@ -28,55 +29,62 @@ func changesOf(ctx context.Context, storage *store, ours, theirs plumbing.Hash) 
 	if err != nil {
 		return nil, err
 	}
+	return changesSince(ctx, storage, shared, theirs)
+}
+
+// changesSince returns what the commits did from one down to the first that is among
+// others. Each is compared with the one before it, which is read once for both.
+func changesSince(ctx context.Context, storage storer.EncodedObjectStorer, others map[plumbing.Hash]struct{}, id plumbing.Hash) ([]change, error) {
 	var changes []change
-	for id := theirs; !id.IsZero(); {
-		if _, ok := shared[id]; ok {
+	var after *revision
+	for !id.IsZero() {
+		if _, ok := others[id]; ok {
 			break
 		}
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		commit, err := object.GetCommit(storage, id)
-		if err != nil {
-			return nil, fmt.Errorf("reading the commit %s: %w", id, err)
-		}
-		var before *object.Commit
-		if id = plumbing.ZeroHash; commit.NumParents() > 0 {
-			id = commit.ParentHashes[0]
-			if before, err = object.GetCommit(storage, id); err != nil {
-				return nil, fmt.Errorf("reading the commit %s: %w", id, err)
+		if after == nil {
+			var err error
+			if after, err = revisionOf(storage, id); err != nil {
+				return nil, err
 			}
 		}
-		made, err := changeOf(storage, before, commit)
+		if id = plumbing.ZeroHash; after.commit.NumParents() > 0 {
+			id = after.commit.ParentHashes[0]
+		}
+		before, err := revisionOf(storage, id)
+		if err != nil {
+			return nil, err
+		}
+		made, err := changeOf(storage, before, after)
 		if err != nil {
 			return nil, err
 		}
 		changes = append(changes, made)
+		after = before
 	}
 	return changes, nil
 }
 
-// changeOf returns what a commit did, against the one before it, which may be nil.
-func changeOf(storage *store, before, after *object.Commit) (change, error) {
-	made := change{at: after.Committer.When, types: map[string]bool{}, files: map[string]struct{}{}}
-	old, oldCoverage, err := foldersOf(storage, before)
-	if err != nil {
-		return made, err
-	}
-	now, nowCoverage, err := foldersOf(storage, after)
-	if err != nil {
-		return made, err
-	}
-	bySync := isSync(after)
+// changeOf returns what a commit did, against the one before it.
+func changeOf(storage storer.EncodedObjectStorer, before, after *revision) (change, error) {
+	made := change{at: after.commit.Committer.When, types: map[string]bool{}, files: map[string]struct{}{}}
+	bySync := isSync(after.commit)
 	note := func(id string) {
-		entry := nowCoverage[id]
+		entry := after.coverage[id]
 		made.types[id] = bySync && entry != nil && entry.State == stateComplete
 	}
-	for _, id := range names(now, old) {
-		written, removed, err := filesChanged(storage, old[id], now[id])
+	for _, id := range names(after.folders, before.folders) {
+		if before.folders[id] == after.folders[id] {
+			before.files[id] = after.files[id] // for the commit before
+			continue
+		}
+		old, now, err := both(func(r *revision) (map[string]treeEntry, error) { return r.filesOf(storage, id) }, before, after)
 		if err != nil {
 			return made, err
 		}
+		written, removed := filesChanged(old, now)
 		if bySync {
 			written = append(written, removed...)
 		}
@@ -87,8 +95,8 @@ func changeOf(storage *store, before, after *object.Commit) (change, error) {
 			note(id)
 		}
 	}
-	for id, entry := range nowCoverage {
-		if !entry.equal(oldCoverage[id]) {
+	for id, entry := range after.coverage {
+		if !entry.equal(before.coverage[id]) {
 			note(id)
 		}
 	}
@@ -96,73 +104,88 @@ func changeOf(storage *store, before, after *object.Commit) (change, error) {
 }
 
 // filesChanged returns the files of a folder of a type that are others than before, or
-// gone. Either may be zero. The names of other types' items do not count.
-func filesChanged(storage *store, before, after plumbing.Hash) (written, removed []string, err error) {
-	if before == after {
-		return nil, nil, nil
-	}
-	var folders [2]map[string]treeEntry
-	for i, id := range []plumbing.Hash{before, after} {
-		if id.IsZero() {
-			continue
-		}
-		tree, err := object.GetTree(storage, id)
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading the tree %s: %w", id, err)
-		}
-		folders[i] = entriesOf(tree)
-		delete(folders[i], namesFile)
-	}
-	for name, entry := range folders[1] {
-		if entry != folders[0][name] {
+// gone.
+func filesChanged(before, after map[string]treeEntry) (written, removed []string) {
+	for name, entry := range after {
+		if entry != before[name] {
 			written = append(written, name)
 		}
 	}
-	for name := range folders[0] {
-		if _, ok := folders[1][name]; !ok {
+	for name := range before {
+		if _, ok := after[name]; !ok {
 			removed = append(removed, name)
 		}
 	}
-	return written, removed, nil
+	return written, removed
 }
 
 // isSync says whether a sync made a commit.
 func isSync(commit *object.Commit) bool { return strings.Contains(commit.Message, "\n"+syncTrailer) }
 
-// foldersOf returns the folders of types in a commit, by type, and its coverage.
-func foldersOf(storage *store, commit *object.Commit) (map[string]plumbing.Hash, coverage, error) {
-	folders := map[string]plumbing.Hash{}
-	if commit == nil {
-		return folders, nil, nil
+// revision is what a commit has of the types.
+type revision struct {
+	commit *object.Commit
+	// folders are those of types, by type.
+	folders  map[string]plumbing.Hash
+	coverage coverage
+	// files are those of the folders that were asked for.
+	files map[string]map[string]treeEntry
+}
+
+// revisionOf reads a commit. Zero stands for none, which has nothing.
+func revisionOf(storage storer.EncodedObjectStorer, id plumbing.Hash) (*revision, error) {
+	r := &revision{folders: map[string]plumbing.Hash{}, coverage: coverage{}, files: map[string]map[string]treeEntry{}}
+	if id.IsZero() {
+		return r, nil
 	}
-	root, err := object.GetTree(storage, commit.TreeHash)
+	var err error
+	if r.commit, err = object.GetCommit(storage, id); err != nil {
+		return nil, fmt.Errorf("reading the commit %s: %w", id, err)
+	}
+	root, err := object.GetTree(storage, r.commit.TreeHash)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the tree %s: %w", commit.TreeHash, err)
+		return nil, fmt.Errorf("reading the tree %s: %w", r.commit.TreeHash, err)
 	}
-	covered := coverage{}
 	for name, entry := range entriesOf(root) {
 		switch {
 		case name == coverageFile && entry.isFile():
 			content, err := readBlob(storage, entry.id)
 			if err != nil {
-				return nil, nil, fmt.Errorf("reading %s: %w", coverageFile, err)
+				return nil, fmt.Errorf("reading %s: %w", coverageFile, err)
 			}
 			if read, err := decodeCoverage(content); err == nil { // else broken by hand: it says nothing
-				covered = read
+				r.coverage = read
 			}
 		case entry.isFolder():
 			workload, err := object.GetTree(storage, entry.id)
 			if err != nil {
-				return nil, nil, fmt.Errorf("reading the tree %s: %w", entry.id, err)
+				return nil, fmt.Errorf("reading the tree %s: %w", entry.id, err)
 			}
 			for below, entry := range entriesOf(workload) {
 				if entry.isFolder() {
-					folders[name+"/"+below] = entry.id
+					r.folders[name+"/"+below] = entry.id
 				}
 			}
 		}
 	}
-	return folders, covered, nil
+	return r, nil
+}
+
+// filesOf returns what is in the folder of a type, but for the names of other types'
+// items, which do not count.
+func (r *revision) filesOf(storage storer.EncodedObjectStorer, id string) (map[string]treeEntry, error) {
+	folder := r.folders[id]
+	if known := r.files[id]; known != nil || folder.IsZero() {
+		return known, nil
+	}
+	tree, err := object.GetTree(storage, folder)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tree %s: %w", folder, err)
+	}
+	entries := entriesOf(tree)
+	delete(entries, namesFile)
+	r.files[id] = entries
+	return entries, nil
 }
 
 // notBefore returns the types that were changed at a time or later, and whether one of

@@ -90,6 +90,65 @@ func TestFrozenWorkerChangesNothing(t *testing.T) {
 	}
 }
 
+// A commit that is refused ends nothing: what was settled is that of the next worker,
+// which may be about to copy it.
+func TestRefusedCommitKeepsTheCheckpoint(t *testing.T) {
+	takenOver := func(t *testing.T, next *Vault) {
+		held, err := next.hold(turn{sync: theSync, attempt: 2}) // and not looked at the checkpoint yet
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = held.release() })
+	}
+	for name, end := range map[string]func(t *testing.T, frozen *staging, next *Vault){
+		"taken over": func(t *testing.T, frozen *staging, next *Vault) {
+			takenOver(t, next)
+			_, err := frozen.Commit(t.Context(), port.CommitInfo{Sync: theSync, Time: night})
+			wantTakenOver(t, err)
+		},
+		"taken over after a dry run": func(t *testing.T, frozen *staging, next *Vault) {
+			if _, err := frozen.Commit(t.Context(), port.CommitInfo{DryRun: true, Time: night}); err != nil {
+				t.Fatal(err)
+			}
+			takenOver(t, next)
+		},
+		"the disk does not answer for a moment": func(t *testing.T, frozen *staging, next *Vault) {
+			lock := next.path(lockFile)
+			err := os.Rename(lock, lock+".away")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := frozen.Commit(t.Context(), port.CommitInfo{Sync: theSync, Time: night}); err == nil {
+				t.Error("it is committed")
+			}
+			if err := os.Rename(lock+".away", lock); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, next := shared(t)
+			frozen := begin(t, v, theSync)
+			read(t, frozen, night, whole(groups, documents("a", "b")))
+			end(t, frozen, next)
+			if err := frozen.Close(); err != nil {
+				t.Error(err)
+			}
+			staged, err := next.Begin(t.Context(), port.Turn{Sync: theSync, Attempt: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := staged.(*staging)
+			if _, ok := s.Resumed(groups); !ok {
+				t.Error("what was settled is read again")
+				read(t, s, night, whole(groups, documents("a", "b")))
+			}
+			commit(t, s, night)
+			nothingLeft(t, next)
+		})
+	}
+}
+
 // Frozen after its last check: there is nothing left that it could move the branch to,
 // and it does not put into place what the next one prepared.
 func TestFrozenInTheMiddleOfTheCommit(t *testing.T) {

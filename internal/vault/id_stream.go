@@ -72,6 +72,23 @@ func (s *idStreams) first() *idStream {
 	return (*s)[0]
 }
 
+// find goes on to an id, and returns the stream that is at it, or nil. Ids are asked for
+// in order.
+func (s *idStreams) find(id objectGUID) (*idStream, error) {
+	for first := s.first(); first != nil; first = s.first() {
+		switch order := compareGUIDs(first.id, id); {
+		case order == 0:
+			return first, nil
+		case order > 0:
+			return nil, nil
+		}
+		if err := s.advance(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
 // advance goes on from the lowest id.
 func (s *idStreams) advance() error {
 	ok, err := (*s)[0].next()

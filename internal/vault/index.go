@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -114,7 +115,7 @@ func decodeIndex(content []byte) map[string]indexed {
 	return items
 }
 
-func readBlob(storage *store, id plumbing.Hash) (_ []byte, err error) {
+func readBlob(storage storer.EncodedObjectStorer, id plumbing.Hash) (_ []byte, err error) {
 	blob, err := object.GetBlob(storage, id)
 	if err != nil {
 		return nil, err

@@ -116,6 +116,23 @@ func child(t *testing.T, role, repository string) *exec.Cmd {
 	return command
 }
 
+// startChild starts a child, and returns what it says, and its errors, which are complete
+// when it ended.
+func startChild(t *testing.T, role, repository string) (*exec.Cmd, *bufio.Scanner, *strings.Builder) {
+	t.Helper()
+	command := child(t, role, repository)
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &strings.Builder{}
+	command.Stderr = said
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return command, bufio.NewScanner(out), said
+}
+
 // A process is killed at any moment, again and again: what it said to be committed
 // is there, and the next one goes on.
 func TestKilledAtAnyMoment(t *testing.T) {
@@ -123,17 +140,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	v := newVault(t, nil)
 	commits := 0
 	for round := range 12 {
-		command := child(t, roleCommits, v.config.Directory)
-		out, err := command.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var said strings.Builder
-		command.Stderr = &said
-		if err := command.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
+		command, lines, said := startChild(t, roleCommits, v.config.Directory)
 		last := ""
 		for range 1 + round%4*5 {
 			if !lines.Scan() {
@@ -238,17 +245,7 @@ func TestKilledAndTakenOver(t *testing.T) {
 		reads := map[string]int{}
 		lives := lasts
 		for committed := false; !committed; {
-			command := child(t, roleTakesOver, v.config.Directory)
-			out, err := command.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var said strings.Builder
-			command.Stderr = &said
-			if err := command.Start(); err != nil {
-				t.Fatal(err)
-			}
-			lines := bufio.NewScanner(out)
+			command, lines, said := startChild(t, roleTakesOver, v.config.Directory)
 			var timer *time.Timer
 			for lines.Scan() {
 				if timer == nil { // it has begun

@@ -47,7 +47,8 @@ func isOurs(blob *object.Blob) (bool, error) {
 		return false, err
 	}
 	defer l.close()
-	if first := l.scanner.Text(); first != "[" && first != "[]" {
+	first := l.scanner.Text()
+	if first != "[" && first != "[]" {
 		return false, nil
 	}
 	var last []byte
@@ -60,7 +61,9 @@ func isOurs(blob *object.Blob) (bool, error) {
 	if err := l.scanner.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
 		return false, err
 	}
-	return l.line == nil && !l.scanner.Scan() && l.scanner.Err() == nil, nil
+	// An index of nothing is `[]`: one that is cut off after the bracket is broken.
+	empty := last == nil
+	return l.line == nil && empty == (first == "[]") && !l.scanner.Scan() && l.scanner.Err() == nil, nil
 }
 
 func openLines(blob *object.Blob) (*lines, error) {

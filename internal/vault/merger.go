@@ -52,7 +52,7 @@ func (m *merger) merge(path string, base, ours, theirs plumbing.Hash) (plumbing.
 		return plumbing.ZeroHash, err
 	}
 	merged := map[string]treeEntry{}
-	for _, name := range bothNames(a, b) {
+	for _, name := range names(a, b) {
 		entry, err := m.entry(path+name, from[name], a[name], b[name])
 		if err != nil {
 			return plumbing.ZeroHash, err
@@ -73,12 +73,6 @@ func (m *merger) merge(path string, base, ours, theirs plumbing.Hash) (plumbing.
 
 // typeDepth is how deep the folders of types are: `<workload>/<type>/`.
 const typeDepth = 2
-
-func bothNames(a, b map[string]treeEntry) []string {
-	all := maps.Clone(a)
-	maps.Copy(all, b)
-	return sortedKeys(all)
-}
 
 func (m *merger) entry(path string, base, ours, theirs treeEntry) (treeEntry, error) {
 	switch {

@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/klauspost/compress/zlib"
 )
 
@@ -42,13 +41,4 @@ func (w *packWriter) content(kind plumbing.ObjectType, id plumbing.Hash) (io.Rea
 		return nil, errors.Join(errDamaged, err)
 	}
 	return zlib.NewReader(entry)
-}
-
-// eachEntryOf gives the entries of a folder of the pack to visit.
-func (w *packWriter) eachEntryOf(folder plumbing.Hash, visit func(name []byte, mode filemode.FileMode, id plumbing.Hash) error) error {
-	content, err := w.content(plumbing.TreeObject, folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(entriesIn(content, visit), content.Close())
 }

@@ -140,6 +140,47 @@ func TestReplicaGivesWay(t *testing.T) {
 	}
 }
 
+// The remote's branch is removed between two questions: there is nothing to give way to,
+// and the branch here stays where it is.
+func TestNothingToGiveWayTo(t *testing.T) {
+	path := bareRemote(t)
+	branch := filepath.Join(path, "refs", "heads", "main")
+	remove := false
+	server := httpsServer(t, filepath.Dir(path), "secret")
+	handler := server.Config.Handler
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, r)
+		if remove && strings.HasSuffix(r.URL.Path, "/git-upload-pack") { // after the first fetch
+			remove = false
+			if err := os.Remove(branch); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	v, _ := remoteVault(t, Remote{URL: server.URL + "/remote.git", Token: token("secret"), HTTPClient: server.Client()})
+	v.config.Replicated = true
+	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))
+	wantRefused(t, syncUnpushed(t, v, path, night.Add(hour), whole(scripts, documents("s"))), RemoteNotFound)
+	ours := git(t, v.config.Directory, "rev-parse", "main")
+	otherPush(t, path, "intune", "a file where our folder is")
+	remove = true
+	_, err := v.Begin(t.Context(), port.Turn{Sync: theSync, Attempt: 1})
+	var storage *port.StorageError
+	var failed *RemoteError
+	if !errors.As(err, &storage) || !errors.As(err, &failed) || failed.Reason != RemoteMoved || remove {
+		t.Errorf("got %v", err)
+	}
+	if now := git(t, v.config.Directory, "rev-parse", "main"); now != ours {
+		t.Fatalf("the branch is %s, it was %s", now, ours)
+	}
+	// The next sync decides anew. A remote without the branch gets ours.
+	wantPushed(t, runSync(t, v, night.Add(2*hour), whole(groups, documents("a", "b"))))
+	sameBranch(t, v, path)
+	if git(t, path, "rev-parse", "main~1") != ours {
+		t.Error("what was not pushed is gone")
+	}
+}
+
 // syncUnpushed carries out a sync whose remote goes away after the begin.
 func syncUnpushed(t *testing.T, v *Vault, remote string, at time.Time, readings ...typeReading) (s synced) {
 	t.Helper()

@@ -72,10 +72,12 @@ type stagedType struct {
 	// written says that the folder is made anew.
 	written bool
 	// references are the ids that the items refer to, items those that they have, with
-	// names, and names is the file of names.
+	// names, and names is the file of names. keptNames are those of the last one that
+	// cannot be looked up.
 	references references
 	items      *spool
 	names      *spool
+	keptNames  idStreams
 	lastNamed  objectGUID
 	// kept is the blob of the references that another worker of the sync can use.
 	kept plumbing.Hash
@@ -93,7 +95,8 @@ func (v *Vault) Begin(ctx context.Context, turn port.Turn) (port.Staging, error)
 	s := &staging{
 		vault: v, turn: turn, held: held, storage: v.keptOpen(), types: map[string]*stagedType{}, scratch: &scratch{directory: v.config.Directory},
 	}
-	s.checkpoints = checkpoints{sync: turn.Sync, settled: map[string]*settledType{}, begun: v.now(), last: v.now()}
+	c := &s.checkpoints
+	c.sync, c.settled, c.begun, c.last = turn.Sync, map[string]*settledType{}, v.now(), v.now()
 	err = s.open()
 	if err == nil && turn.Attempt > 1 {
 		err = s.findCommitted(ctx)
@@ -140,7 +143,7 @@ func (s *staging) findCommitted(ctx context.Context) (err error) {
 		return err
 	}
 	s.checkpoints.ended = true
-	err = s.discard()
+	err = s.discard(false)
 	s.pack = nil
 	return err
 }
@@ -361,6 +364,7 @@ func (s *staging) store(id plumbing.Hash, content []byte) error {
 // Close implements [port.Staging]. What was settled and not committed is kept for
 // another worker of the same sync.
 func (s *staging) Close() error {
+	s.endTimer()
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	s.mu.Lock()
@@ -381,7 +385,7 @@ func (s *staging) Close() error {
 		err = errors.Join(err, s.vault.removeCheckpoint())
 	}
 	if s.pack != nil {
-		err = errors.Join(err, s.discard())
+		err = errors.Join(err, s.discard(lost))
 	} else if lost {
 		s.vault.logger.Warn("another worker took the repository over; its packs are not for us to merge")
 	} else if err := s.vault.mergePacks(); err != nil {
