@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/gofrs/flock"
@@ -88,13 +89,17 @@ func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
 			return nil, &port.StorageError{Err: err}
 		}
 	}
-	r := &repairer{vault: v, found: &Repair{Exists: true}, linked: map[string]bool{}}
+	r := &repairer{vault: v, found: &Repair{Exists: true}, linked: map[string]bool{}, trouble: &trouble{}}
 	if r.view, err = v.newView(); err != nil {
 		return nil, &port.StorageError{Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.view.config.Directory)) }()
 	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.references, r.branch, r.objects, r.memory} {
-		if err := step(ctx); err != nil {
+		err := step(ctx)
+		if hidden := r.trouble.err(); hidden != nil {
+			err = &port.StorageError{Err: unreadableError(hidden)}
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -104,6 +109,15 @@ func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
 		}
 	}
 	return r.found, nil
+}
+
+// unreadableError says what to do about what the system did not let be read.
+func unreadableError(err error) error {
+	text := "the repository cannot be looked at, because not everything in it can be read (this is not taken for damage: what is there may be whole)"
+	if errors.Is(err, syscall.EIO) {
+		text += ". Copy it to another disk with a program that goes on after errors, such as ddrescue, and repair the copy; on a network file system look after the server first"
+	}
+	return fmt.Errorf("%s: %w", text, err)
 }
 
 func (v *Vault) views() []string {
@@ -138,12 +152,41 @@ type repairer struct {
 	// tip is where the branch is to be, and moved says that it is not there.
 	tip   plumbing.Hash
 	moved bool
+	// hasPacks says that there is a pack, damaged or not.
+	hasPacks bool
 	// unread are the objects of damaged packs that cannot be read, and unindexed says that
 	// there was one of which nobody knows what it held.
 	unread    []plumbing.Hash
 	unindexed bool
 	// asked says that the remote was asked.
 	asked bool
+	// trouble is what the system did not let be read. It ends the repair: nothing that is
+	// hidden is taken for damaged.
+	trouble *trouble
+}
+
+// storage opens what is sound, keptOpen so that files stay open until it is closed.
+func (r *repairer) storage() *store {
+	return newWatchedStore(r.view.config.Directory, false, r.trouble)
+}
+
+func (r *repairer) keptOpen() *store {
+	return newWatchedStore(r.view.config.Directory, true, r.trouble)
+}
+
+// readFile reads a file of the repository.
+func (r *repairer) readFile(name string) ([]byte, error) {
+	content, err := os.ReadFile(r.vault.path(name))
+	return content, r.trouble.note(err)
+}
+
+// readFolder reads a folder; one that is missing has nothing.
+func (r *repairer) readFolder(path string) ([]fs.DirEntry, error) {
+	files, err := os.ReadDir(path)
+	if isMissing(err) {
+		return nil, nil // said by layout
+	}
+	return files, r.trouble.note(err)
 }
 
 func (r *repairer) fault(remedy, what string, arguments ...any) {
@@ -158,19 +201,23 @@ func (r *repairer) loss(remedy, what string, arguments ...any) {
 func (r *repairer) layout(context.Context) error {
 	v := r.vault
 	for _, folder := range []string{"objects/pack", "refs/heads"} {
-		if info, err := os.Stat(v.path(folder)); err != nil || !info.IsDir() {
+		info, err := os.Stat(v.path(folder))
+		if err == nil && !info.IsDir() {
+			return &port.StorageError{Err: fmt.Errorf("%s is no folder. Move it away, and repeat this", v.path(folder))}
+		}
+		if r.trouble.note(err) != nil {
 			r.initialize = true
 			r.fault("make it", "the folder %s is missing", folder)
 		}
 	}
-	if content, err := os.ReadFile(v.path("config")); err != nil || !strings.Contains(string(content), "[core]") || strings.ContainsRune(string(content), 0) {
+	if content, err := r.readFile("config"); err != nil || !strings.Contains(string(content), "[core]") || strings.ContainsRune(string(content), 0) {
 		r.initialize = true
 		if err == nil {
 			r.aside = append(r.aside, v.path("config"))
 		}
 		r.fault("write it anew", "the file config is missing, empty or damaged")
 	}
-	if content, err := os.ReadFile(v.path("HEAD")); err != nil || string(content) != v.headContent() {
+	if content, err := r.readFile("HEAD"); err != nil || string(content) != v.headContent() {
 		r.initialize = true
 		r.fault("write it anew", "the file HEAD does not name the branch %s", v.config.Branch)
 	}
@@ -181,7 +228,7 @@ func (r *repairer) layout(context.Context) error {
 func (r *repairer) leftovers(context.Context) error {
 	v := r.vault
 	var kept string
-	if content, err := os.ReadFile(v.path(checkpointFile)); err == nil {
+	if content, err := r.readFile(checkpointFile); err == nil {
 		var c checkpoint
 		if json.Unmarshal(content, &c) == nil {
 			kept = c.Pack // of a sync that another worker may take over
@@ -220,7 +267,7 @@ func (r *repairer) relative(path string) string {
 // names nothing is put aside, because git refuses to work beside it.
 func (r *repairer) references(context.Context) error {
 	v := r.vault
-	if file, err := os.Open(v.path("packed-refs")); err == nil {
+	if file, err := openWatched(v.path("packed-refs"), r.trouble); err == nil {
 		sound := true
 		lines := bufio.NewScanner(file)
 		for lines.Scan() {
@@ -234,9 +281,9 @@ func (r *repairer) references(context.Context) error {
 			r.fault("put it aside", "the file packed-refs is damaged")
 		}
 	}
-	storage := r.view.storage()
+	storage := r.storage()
 	return filepath.WalkDir(v.path("refs"), func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, os.ErrNotExist) {
+		if isMissing(err) {
 			return nil // said by layout
 		}
 		if err != nil {
@@ -246,6 +293,7 @@ func (r *repairer) references(context.Context) error {
 			return nil
 		}
 		content, err := os.ReadFile(path)
+		err = r.trouble.note(err)
 		text := strings.TrimSpace(string(content))
 		if err == nil && strings.HasPrefix(text, "ref: ") {
 			return nil

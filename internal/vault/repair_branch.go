@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
+	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -18,7 +17,10 @@ import (
 
 // branch looks at the branch, and finds where it is to begin when it cannot be read.
 func (r *repairer) branch(ctx context.Context) error {
-	now, err := r.vault.branch(r.vault.storage())
+	now, err := r.vault.branch(newWatchedStore(r.vault.config.Directory, false, r.trouble))
+	if !errors.Is(err, syscall.EISDIR) { // a folder in its place gives way
+		err = r.trouble.note(err)
+	}
 	what := "the branch " + r.vault.config.Branch
 	switch {
 	case err != nil:
@@ -26,12 +28,12 @@ func (r *repairer) branch(ctx context.Context) error {
 	case now.IsZero():
 		what += " is missing"
 	default:
-		if _, err := object.GetCommit(r.view.storage(), now); err == nil {
+		if _, err := object.GetCommit(r.storage(), now); err == nil {
 			r.tip = now
 			return nil
 		}
 		if r.fetch(ctx) {
-			if _, err := object.GetCommit(r.view.storage(), now); err == nil {
+			if _, err := object.GetCommit(r.storage(), now); err == nil {
 				r.tip = now
 				r.fault("fetch it from the remote", "%s names the commit %s, which cannot be read here", what, short(now))
 				return nil
@@ -50,7 +52,7 @@ func (r *repairer) branch(ctx context.Context) error {
 	r.moved = !r.tip.IsZero()
 	switch {
 	case r.moved:
-		commit, err := object.GetCommit(r.view.storage(), r.tip)
+		commit, err := object.GetCommit(r.storage(), r.tip)
 		if err != nil {
 			return err
 		}
@@ -61,7 +63,7 @@ func (r *repairer) branch(ctx context.Context) error {
 		if len(known) == 0 && r.mayLackCommits() {
 			r.loss("", "a pack is damaged, and nothing here says what the last commit was: later commits than %s may be lost", short(r.tip))
 		}
-	case now.IsZero() && err == nil && !strings.HasSuffix(what, "damaged") && !r.hasPacks():
+	case now.IsZero() && err == nil && !r.hasPacks:
 		// Nothing was ever committed.
 	default:
 		r.loss("", "%s, and no commit is left that can be read. To begin a new backup, remove the repository", what)
@@ -75,7 +77,7 @@ func (r *repairer) lastKnown(now plumbing.Hash) (known []plumbing.Hash) {
 	if !now.IsZero() {
 		known = append(known, now)
 	}
-	if notes, err := r.vault.readNotes(); err == nil {
+	if notes, err := r.vault.readNotes(); r.trouble.note(err) == nil {
 		if id, ok := parseID(notes.Commit); ok && id != now && !id.IsZero() {
 			known = append(known, id)
 		}
@@ -83,14 +85,9 @@ func (r *repairer) lastKnown(now plumbing.Hash) (known []plumbing.Hash) {
 	return known
 }
 
-func (r *repairer) hasPacks() bool {
-	paths, _ := filepath.Glob(filepath.Join(r.vault.packDirectory(), "pack-*.pack"))
-	return len(paths) > 0
-}
-
 // mayLackCommits says whether there may have been commits that are not in the view.
 func (r *repairer) mayLackCommits() bool {
-	storage := r.view.storage()
+	storage := r.storage()
 	return r.unindexed || slices.ContainsFunc(r.unread, func(id plumbing.Hash) bool { return storage.HasEncodedObject(id) != nil })
 }
 
@@ -101,7 +98,7 @@ func short(id plumbing.Hash) string { return id.String()[:12] }
 // tree can be read: files and folders in it that cannot are left out of it later, which
 // loses less than to go back. It returns the commits that are left out.
 func (r *repairer) choose(ctx context.Context, known []plumbing.Hash) (skipped []plumbing.Hash, err error) {
-	storage := r.view.storage()
+	storage := r.storage()
 	commits, err := commitsIn(storage)
 	if err != nil {
 		return nil, err
@@ -152,7 +149,7 @@ func (r *repairer) choose(ctx context.Context, known []plumbing.Hash) (skipped [
 
 // memory looks at the notes: they may name a commit that is not there any more.
 func (r *repairer) memory(context.Context) error {
-	content, err := os.ReadFile(r.vault.path(notesFile))
+	content, err := r.readFile(notesFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -168,7 +165,7 @@ func (r *repairer) memory(context.Context) error {
 		r.fault("put it aside; the next sync writes it anew", "%s cannot be read: when each type was last read completely is forgotten where the backup does not say it", notesFile)
 	}
 	if named && !r.tip.IsZero() {
-		if known, err := hasCommit(r.view.storage(), id); err != nil || !known {
+		if known, err := hasCommit(r.storage(), id); err != nil || !known {
 			r.moved = true // so that it is written
 			r.fault("let it name the last commit", "%s names a commit that is not there", notesFile)
 		}

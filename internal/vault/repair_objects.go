@@ -192,11 +192,11 @@ func (r *repairer) objects(ctx context.Context) error {
 }
 
 func (r *repairer) walk(ctx context.Context) ([]*object.Commit, []plumbing.Hash, *walk) {
-	storage := r.view.keptOpen()
+	storage := r.keptOpen()
 	defer storage.Close()
 	w := newWalk(ctx, storage)
 	commits, missing := w.all(r.tip)
-	w.storage = r.view.storage()
+	w.storage = r.storage()
 	return commits, missing, w
 }
 

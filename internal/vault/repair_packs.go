@@ -24,8 +24,8 @@ import (
 // packs looks at every pack: what is sound is linked into the view, and of what is not
 // everything that can be read is copied there.
 func (r *repairer) packs(ctx context.Context) error {
-	files, err := os.ReadDir(r.vault.packDirectory())
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	files, err := r.readFolder(r.vault.packDirectory())
+	if err != nil {
 		return &port.StorageError{Err: err}
 	}
 	names := map[string]struct{}{}
@@ -33,6 +33,7 @@ func (r *repairer) packs(ctx context.Context) error {
 		name := strings.TrimSuffix(strings.TrimSuffix(file.Name(), ".idx"), ".pack")
 		if strings.HasPrefix(name, "pack-") && name != file.Name() {
 			names[name] = struct{}{}
+			r.hasPacks = r.hasPacks || strings.HasSuffix(file.Name(), ".pack")
 		}
 	}
 	for _, name := range sortedKeys(names) {
@@ -49,8 +50,11 @@ func (r *repairer) packs(ctx context.Context) error {
 func (r *repairer) pack(name string) error {
 	base := filepath.Join(r.vault.packDirectory(), name)
 	in := filepath.Join(r.view.packDirectory(), name)
-	trailer, packErr := packTrailer(base + ".pack")
-	indexErr := checkIndex(base+".idx", trailer)
+	trailer, packErr := r.packTrailer(base + ".pack")
+	indexErr := r.checkIndex(base+".idx", trailer)
+	if err := r.trouble.err(); err != nil {
+		return err
+	}
 	switch {
 	case errors.Is(packErr, os.ErrNotExist):
 		r.remove = append(r.remove, base+".idx")
@@ -62,7 +66,10 @@ func (r *repairer) pack(name string) error {
 		if err := r.link(base+".pack", in+".pack"); err != nil {
 			return err
 		}
-		if err := indexPack(base+".pack", in+".idx"); err == nil {
+		switch err := r.indexPack(base+".pack", in+".idx"); {
+		case isTrouble(err): // of the disk that the index is written to, too
+			return err
+		case err == nil:
 			r.indexes = append(r.indexes, in+".idx")
 			r.fault("make it anew", "the index of %s is missing or damaged", r.relative(base+".pack"))
 			return nil
@@ -76,7 +83,7 @@ func (r *repairer) pack(name string) error {
 		return err
 	}
 	r.aside = append(r.aside, base+".pack")
-	if _, err := os.Stat(base + ".idx"); err == nil {
+	if _, err := os.Lstat(base + ".idx"); err == nil {
 		r.aside = append(r.aside, base+".idx")
 	}
 	r.fault("put it aside, and keep what can be read of it", "%s is damaged: %d of %s objects can be read", r.relative(base+".pack"), saved, of)
@@ -90,7 +97,7 @@ func (r *repairer) link(path, in string) error {
 	if os.Link(path, in) == nil {
 		return nil
 	}
-	file, err := os.Open(path)
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return err
 	}
@@ -109,8 +116,8 @@ func removeIfThere(path string) error {
 }
 
 // packTrailer returns the checksum of a pack that has the right one.
-func packTrailer(path string) ([]byte, error) {
-	file, err := os.Open(path)
+func (r *repairer) packTrailer(path string) ([]byte, error) {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +146,8 @@ func packTrailer(path string) ([]byte, error) {
 
 // checkIndex says whether an index is sound and that of a pack, whose checksum may be
 // unknown.
-func checkIndex(path string, trailer []byte) error {
-	file, err := os.Open(path)
+func (r *repairer) checkIndex(path string, trailer []byte) error {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return err
 	}
@@ -168,8 +175,8 @@ func checkIndex(path string, trailer []byte) error {
 }
 
 // indexPack makes the index of a pack.
-func indexPack(path, to string) (err error) {
-	file, err := os.Open(path)
+func (r *repairer) indexPack(path, to string) (err error) {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return err
 	}
@@ -200,30 +207,18 @@ func (r *repairer) salvage(base string) (saved int, of string, err error) {
 		return 0, "", err
 	}
 	of = "an unknown number of"
-	r.unindexed = r.unindexed || checkIndex(base+".idx", nil) != nil
-	if checkIndex(base+".idx", nil) == nil {
+	indexed := r.checkIndex(base+".idx", nil) == nil
+	r.unindexed = r.unindexed || !indexed
+	if indexed {
 		ids, err := r.readIndexed(base, w)
 		if err != nil {
 			w.abort()
 			return 0, "", err
 		}
 		of = fmt.Sprint(ids)
-	} else if file, err := os.Open(base + ".pack"); err == nil {
-		// Without an index it can be read up to the first entry that is damaged, or is a
-		// difference to another.
-		if info, err := file.Stat(); err == nil {
-			_ = eachPacked(file, info.Size(), func(id plumbing.Hash, begin, end int64) error {
-				entry := make([]byte, end-begin)
-				if _, err := file.ReadAt(entry, begin); err != nil {
-					return err
-				}
-				return w.append(id, entry)
-			})
-		}
-		if err := file.Close(); err != nil {
-			w.abort()
-			return 0, "", err
-		}
+	} else if err := r.readUnindexed(base+".pack", w); err != nil {
+		w.abort()
+		return 0, "", err
 	}
 	saved = w.objects.n
 	if saved == 0 {
@@ -232,6 +227,29 @@ func (r *repairer) salvage(base string) (saved int, of string, err error) {
 	}
 	_, err = w.finish()
 	return saved, of, err
+}
+
+// readUnindexed copies the objects of a pack up to the first one that is damaged, or is a
+// difference to another.
+func (r *repairer) readUnindexed(path string, w *packWriter) error {
+	file, err := openWatched(path, r.trouble)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	// Where it ends is where it is damaged, unless the new pack cannot be written.
+	_ = eachPacked(file, info.Size(), func(id plumbing.Hash, begin, end int64) error {
+		entry := make([]byte, end-begin)
+		if _, err := file.ReadAt(entry, begin); err != nil {
+			return err
+		}
+		return w.append(id, entry)
+	})
+	return w.broken
 }
 
 // readIndexed copies every object that an index names and that can be read, and returns
@@ -247,7 +265,7 @@ func (r *repairer) readIndexed(base string, w *packWriter) (n int, err error) {
 			return 0, err
 		}
 	}
-	file, err := os.Open(base + ".idx")
+	file, err := openWatched(base+".idx", r.trouble)
 	if err != nil {
 		return 0, err
 	}
@@ -260,7 +278,7 @@ func (r *repairer) readIndexed(base string, w *packWriter) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	storage := alone.keptOpen()
+	storage := newWatchedStore(alone.config.Directory, true, r.trouble)
 	defer storage.Close()
 	for ; ; n++ {
 		entry, err := entries.Next()
@@ -285,8 +303,8 @@ var looseFolder = regexp.MustCompile(`^[0-9a-f]{2}$`)
 
 // loose looks at the objects that are in no pack: git writes them, not this package.
 func (r *repairer) loose(context.Context) error {
-	folders, err := os.ReadDir(r.vault.path("objects"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // that it is missing is said by layout
+	folders, err := r.readFolder(r.vault.path("objects"))
+	if err != nil {
 		return &port.StorageError{Err: err}
 	}
 	for _, folder := range folders {
@@ -294,7 +312,7 @@ func (r *repairer) loose(context.Context) error {
 			continue
 		}
 		path := r.vault.path("objects/" + folder.Name())
-		files, err := os.ReadDir(path)
+		files, err := r.readFolder(path)
 		if err != nil {
 			return &port.StorageError{Err: err}
 		}
@@ -308,7 +326,7 @@ func (r *repairer) loose(context.Context) error {
 				continue
 			}
 			path := filepath.Join(path, file.Name())
-			if looseID(path) != id {
+			if r.looseID(path) != id {
 				r.aside = append(r.aside, path)
 				r.fault("put it aside", "the object %s is damaged", r.relative(path))
 				continue
@@ -322,8 +340,8 @@ func (r *repairer) loose(context.Context) error {
 }
 
 // looseID returns the id of what a file holds, zero when it cannot be read.
-func looseID(path string) (id plumbing.Hash) {
-	file, err := os.Open(path)
+func (r *repairer) looseID(path string) (id plumbing.Hash) {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return id
 	}
