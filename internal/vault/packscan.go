@@ -109,30 +109,8 @@ func (c *countedReader) Read(p []byte) (int, error) {
 
 // eachEntry gives the ids in a folder of the pack to visit.
 func (w *packWriter) eachEntry(folder plumbing.Hash, visit func(id plumbing.Hash)) error {
-	return w.eachTreeEntry(folder, func(_ []byte, _ filemode.FileMode, id plumbing.Hash) error {
+	return w.eachEntryOf(folder, func(_ []byte, _ filemode.FileMode, id plumbing.Hash) error {
 		visit(id)
 		return nil
 	})
-}
-
-// eachTreeEntry gives the entries of a folder of the pack to visit.
-func (w *packWriter) eachTreeEntry(folder plumbing.Hash, visit func(name []byte, mode filemode.FileMode, id plumbing.Hash) error) error {
-	place, ok := w.find(folder)
-	if !ok {
-		return plumbing.ErrObjectNotFound
-	}
-	if err := w.flush(); err != nil {
-		return err
-	}
-	begin := w.objects.at(place).offset()
-	entry := bufio.NewReader(io.NewSectionReader(w.file, begin, w.end(place)-begin))
-	if kind, _, err := readEntryHeader(entry); err != nil || kind != plumbing.TreeObject {
-		return errors.Join(errDamaged, err)
-	}
-	content, err := zlib.NewReader(entry)
-	if err != nil {
-		return err
-	}
-	err = entriesIn(content, visit)
-	return errors.Join(err, content.Close())
 }

@@ -1,8 +1,8 @@
 package vault
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -62,45 +62,18 @@ const maxListed = 50
 
 // leaveOut makes the commits again that need something that is lost.
 func (r *repairer) leaveOut(w *walk, commits []*object.Commit, missing []plumbing.Hash) error {
+	if len(commits) == 0 {
+		return &port.StorageError{Err: fmt.Errorf("the commit %s: %w", r.tip, errDamaged)}
+	}
 	pack, err := newPackWriter(r.view.packDirectory())
 	if err != nil {
 		return &port.StorageError{Err: err}
 	}
-	l := &leaver{walk: w, pack: pack, trees: map[plumbing.Hash]plumbing.Hash{}, commits: map[plumbing.Hash]plumbing.Hash{}}
-	gone := map[plumbing.Hash]bool{}
-	for _, id := range missing {
-		gone[id] = true
-		r.loss("let the history begin after it", "the commit %s cannot be read, and no copy was found: what was before it is lost", short(id))
-	}
-	older := 0
-	for _, commit := range commits {
-		if err := l.commit(commit, gone); err != nil {
-			pack.abort()
-			return &port.StorageError{Err: err}
-		}
-		if len(w.trees[commit.TreeHash].bad) > 0 && commit.Hash != r.tip {
-			older++
-		}
-	}
-	tip := commits[len(commits)-1] // it comes after all that it builds on
-	lost := slices.Clone(w.trees[tip.TreeHash].bad)
-	slices.Sort(lost)
-	for i, path := range lost {
-		if i == maxListed {
-			r.loss("leave them out", "%s lost", counted(len(lost)-maxListed, "more file of the backup is", "more files of the backup are"))
-			break
-		}
-		r.loss("leave it out; the next complete reading of its type brings it back, if the tenant has it", "%s cannot be read, and no copy was found", cmp.Or(path, "the whole tree"))
-	}
-	if older > 0 {
-		r.loss("leave them out", "files of %s cannot be read, and no copy was found", counted(older, "older commit", "older commits"))
-	}
-	last := l.commits[tip.Hash]
-	if len(lost) > 0 {
-		if last, err = l.confess(r.vault, last, l.trees[tip.TreeHash], lost, r.vault.now()); err != nil {
-			pack.abort()
-			return err
-		}
+	l := &leaver{walk: w, pack: pack, trees: map[[2]plumbing.Hash]*madeTree{}, commits: map[plumbing.Hash]*madeCommit{}}
+	last, err := r.makeAgain(l, commits, missing)
+	if err != nil {
+		pack.abort()
+		return &port.StorageError{Err: err}
 	}
 	if _, err := pack.finish(); err != nil {
 		return &port.StorageError{Err: err}
@@ -108,4 +81,57 @@ func (r *repairer) leaveOut(w *walk, commits []*object.Commit, missing []plumbin
 	r.moved = r.moved || last != r.tip
 	r.tip = last
 	return nil
+}
+
+// makeAgain makes the commits again, and says what is lost.
+func (r *repairer) makeAgain(l *leaver, commits []*object.Commit, missing []plumbing.Hash) (plumbing.Hash, error) {
+	gone := map[plumbing.Hash]bool{}
+	for _, id := range missing {
+		gone[id] = true
+		r.loss("let the history begin after it", "the commit %s cannot be read, and no copy was found: what was before it is lost", short(id))
+	}
+	older := 0
+	for _, commit := range commits {
+		if err := l.remake(commit, gone); err != nil {
+			return plumbing.ZeroHash, err
+		}
+		if len(l.walk.trees[commit.TreeHash].bad) > 0 && commit.Hash != r.tip {
+			older++
+		}
+	}
+	tip := commits[len(commits)-1] // it comes after all that it builds on
+	last := l.commits[tip.Hash]
+	losses := last.losses()
+	for i, loss := range losses {
+		if i == maxListed {
+			r.loss("as those above", "%s of the last commit cannot be read, and no copy was found", counted(len(losses)-maxListed, "more file", "more files"))
+			break
+		}
+		r.loss(loss.remedy(), "%s cannot be read, and no copy was found", loss)
+	}
+	if older > 0 {
+		r.loss("keep them there as they were in the commit before, and leave out those that it has not", "files of %s cannot be read, and no copy was found", counted(older, "older commit", "older commits"))
+	}
+	if len(losses) == 0 {
+		return last.commit, nil
+	}
+	return l.confess(r.vault, last, r.vault.now())
+}
+
+// remedy says what becomes of a file that is lost. Not every file is of a type: what
+// somebody else put into the repository no reading brings back.
+func (l fileLoss) remedy() string {
+	remedy := "leave it out"
+	if !l.kept.IsZero() {
+		remedy = fmt.Sprintf("keep its version of %s", minute(l.kept))
+	}
+	switch {
+	case l.path != coverageFile:
+		remedy += "; what is of a type comes back with the next complete reading of it, if the tenant has it"
+	case l.kept.IsZero():
+		remedy += "; the next sync begins a new one"
+	default:
+		remedy += ", and call no type complete; the next syncs bring it up to date"
+	}
+	return remedy
 }
