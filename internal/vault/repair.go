@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -37,13 +38,16 @@ type Repair struct {
 	Faults []Fault
 	// Left are what is wrong still.
 	Left []Fault
+	// Held says that nothing was mended, because the remote cannot be asked, which may have
+	// what is missing here.
+	Held bool
 	// Commit is where the branch is, or would be; empty: there is none.
 	Commit string
 	// Commits and Objects are how many were read, all that the branch needs.
 	Commits, Objects int
 }
 
-// damagedFolder is where what is damaged is put aside.
+// damagedFolder is where what is damaged is put aside, in a folder for each repair.
 const damagedFolder = "understudy-damaged"
 
 // viewFolder is how the names of folders begin in which a repository is looked at.
@@ -67,7 +71,7 @@ func (v *Vault) Repair(ctx context.Context, apply bool) (*Repair, error) {
 		return nil, &port.StorageError{Err: err}
 	}
 	found, err := v.repair(ctx, apply)
-	if err == nil && apply && len(found.Faults) > 0 {
+	if err == nil && apply && len(found.Faults) > 0 && !found.Held {
 		// Whether it is mended is not assumed, but looked at.
 		again, err := v.repair(ctx, false)
 		if err != nil {
@@ -94,7 +98,7 @@ func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
 		return nil, &port.StorageError{Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.view.config.Directory)) }()
-	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.references, r.branch, r.objects, r.memory} {
+	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.branch, r.objects, r.references, r.memory} {
 		err := step(ctx)
 		if hidden := r.trouble.err(); hidden != nil {
 			err = &port.StorageError{Err: unreadableError(hidden)}
@@ -103,7 +107,7 @@ func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
 			return nil, err
 		}
 	}
-	if apply {
+	if apply && !r.found.Held {
 		if err := r.apply(); err != nil {
 			return nil, &port.StorageError{Err: err}
 		}
@@ -145,10 +149,9 @@ type repairer struct {
 	// files around the objects are to be written anew.
 	remove, aside []string
 	initialize    bool
-	// linked are the files in the view that are those of the repository.
+	// linked are the files in the view that are those of the repository; the others are
+	// to come there.
 	linked map[string]bool
-	// indexes are new indexes of packs that stay.
-	indexes []string
 	// tip is where the branch is to be, and moved says that it is not there.
 	tip   plumbing.Hash
 	moved bool
@@ -232,8 +235,8 @@ func (r *repairer) leftovers(context.Context) error {
 		var c checkpoint
 		if json.Unmarshal(content, &c) == nil {
 			kept = c.Pack // of a sync that another worker may take over
-		} else {
-			r.remove = append(r.remove, v.path(checkpointFile))
+		} else if err := r.damagedCheckpoint(); err != nil {
+			return err
 		}
 	}
 	for _, pattern := range []string{
@@ -245,7 +248,7 @@ func (r *repairer) leftovers(context.Context) error {
 			return err
 		}
 		for _, path := range paths {
-			if base := filepath.Base(path); base != lockFile && base != kept {
+			if base := filepath.Base(path); base != lockFile && base != kept && !slices.Contains(r.aside, path) {
 				r.remove = append(r.remove, path)
 			}
 		}
@@ -253,6 +256,19 @@ func (r *repairer) leftovers(context.Context) error {
 	for _, path := range r.remove {
 		r.fault("remove it", "%s was left by a process that was killed", r.relative(path))
 	}
+	return nil
+}
+
+// damagedCheckpoint puts a checkpoint aside that does not say any more which pack it is
+// of, with every pack that may be its own.
+func (r *repairer) damagedCheckpoint() error {
+	v := r.vault
+	packs, err := filepath.Glob(filepath.Join(v.packDirectory(), temporaryPack+"*"))
+	if err != nil {
+		return err
+	}
+	r.aside = append(append(r.aside, v.path(checkpointFile)), packs...)
+	r.fault("put it aside, with the packs that were not finished; what the sync had read is read again", "the checkpoint %s is damaged", checkpointFile)
 	return nil
 }
 
@@ -264,8 +280,12 @@ func (r *repairer) relative(path string) string {
 }
 
 // references looks at the references but for the branch. They are somebody else's: what
-// names nothing is put aside, because git refuses to work beside it.
+// names nothing, also after the remote was asked, is put aside, because git refuses to
+// work beside it.
 func (r *repairer) references(context.Context) error {
+	if r.found.Held {
+		return nil // the remote may have what they name
+	}
 	v := r.vault
 	if file, err := openWatched(v.path("packed-refs"), r.trouble); err == nil {
 		sound := true
@@ -321,22 +341,11 @@ func (r *repairer) apply() error {
 	if err := os.MkdirAll(v.packDirectory(), 0o700); err != nil {
 		return err
 	}
-	for _, path := range r.indexes {
-		if err := os.Rename(path, filepath.Join(v.packDirectory(), filepath.Base(path))); err != nil {
-			return err
-		}
-	}
-	if err := r.adopt(); err != nil {
+	if err := v.adopt(r.view.packDirectory(), r.linked); err != nil {
 		return err
 	}
-	for _, path := range r.aside {
-		target := filepath.Join(v.path(damagedFolder), strings.ReplaceAll(r.relative(path), "/", "-"))
-		if err := makeDirectory(filepath.Dir(target)); err != nil {
-			return err
-		}
-		if err := os.Rename(path, target); err != nil {
-			return err
-		}
+	if err := r.putAside(); err != nil {
+		return err
 	}
 	for _, path := range r.remove {
 		if err := os.RemoveAll(path); err != nil {
@@ -354,6 +363,46 @@ func (r *repairer) apply() error {
 		}
 	}
 	return errors.Join(durable.SyncFolder(v.packDirectory()), durable.SyncFolder(v.config.Directory))
+}
+
+// putAside moves what is damaged into a folder of this repair, where it is as it was here.
+func (r *repairer) putAside() error {
+	if len(r.aside) == 0 {
+		return nil
+	}
+	folder, err := r.vault.newDamagedFolder()
+	if err != nil {
+		return err
+	}
+	for _, path := range r.aside {
+		target := filepath.Join(folder, filepath.FromSlash(r.relative(path)))
+		if err := makeDirectory(filepath.Dir(target)); err != nil {
+			return err
+		}
+		if err := os.Rename(path, target); err != nil {
+			return err
+		}
+		if err := durable.SyncFolder(filepath.Dir(target)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newDamagedFolder makes a folder that no repair before this one used.
+func (v *Vault) newDamagedFolder() (string, error) {
+	above := v.path(damagedFolder)
+	if err := makeDirectory(above); err != nil {
+		return "", err
+	}
+	for n := 1; ; n++ {
+		folder := filepath.Join(above, fmt.Sprintf("%s-%d", v.now().UTC().Format("20060102T150405Z"), n))
+		err := os.Mkdir(folder, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		return folder, errors.Join(err, durable.SyncFolder(above))
+	}
 }
 
 // move lets the branch and the notes name the tip.
@@ -381,23 +430,4 @@ func (r *repairer) move() error {
 	n.Commit = r.tip.String()
 	v.writeNotes(n)
 	return nil
-}
-
-// adopt moves the packs that were made in the view among the others.
-func (r *repairer) adopt() error {
-	for _, ending := range []string{".idx", ".pack"} {
-		paths, err := filepath.Glob(filepath.Join(r.view.packDirectory(), "pack-*"+ending))
-		if err != nil {
-			return err
-		}
-		for _, path := range paths {
-			if r.linked[path] {
-				continue // it is there
-			}
-			if err := os.Rename(path, filepath.Join(r.vault.packDirectory(), filepath.Base(path))); err != nil {
-				return err
-			}
-		}
-	}
-	return durable.SyncFolder(r.vault.packDirectory())
 }

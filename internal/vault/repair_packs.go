@@ -57,9 +57,7 @@ func (r *repairer) pack(name string) error {
 	}
 	switch {
 	case errors.Is(packErr, os.ErrNotExist):
-		r.remove = append(r.remove, base+".idx")
-		r.fault("remove it", "%s is the index of a pack that is not there", r.relative(base+".idx"))
-		return nil
+		return r.orphan(base + ".idx")
 	case packErr == nil && indexErr == nil:
 		return errors.Join(r.link(base+".idx", in+".idx"), r.link(base+".pack", in+".pack"))
 	case packErr == nil:
@@ -70,7 +68,6 @@ func (r *repairer) pack(name string) error {
 		case isTrouble(err): // of the disk that the index is written to, too
 			return err
 		case err == nil:
-			r.indexes = append(r.indexes, in+".idx")
 			r.fault("make it anew", "the index of %s is missing or damaged", r.relative(base+".pack"))
 			return nil
 		}
@@ -82,12 +79,59 @@ func (r *repairer) pack(name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Lstat(in + ".pack"); err == nil {
+		r.fault("write it anew", "%s is damaged, and all of its %d objects can be read", r.relative(base+".pack"), saved)
+		return nil
+	}
 	r.aside = append(r.aside, base+".pack")
 	if _, err := os.Lstat(base + ".idx"); err == nil {
 		r.aside = append(r.aside, base+".idx")
 	}
 	r.fault("put it aside, and keep what can be read of it", "%s is damaged: %d of %s objects can be read", r.relative(base+".pack"), saved, of)
 	return nil
+}
+
+// orphan looks at an index whose pack is gone. A process that was killed leaves one, and
+// somebody who removes a pack: it alone says what may be lost.
+func (r *repairer) orphan(index string) error {
+	ids, err := r.indexedIDs(index)
+	if err != nil {
+		r.unindexed = true
+	}
+	r.unread = append(r.unread, ids...)
+	r.aside = append(r.aside, index)
+	r.fault("put it aside", "%s is the index of a pack that is not there", r.relative(index))
+	return nil
+}
+
+// indexedIDs returns the objects that an index names.
+func (r *repairer) indexedIDs(path string) (ids []plumbing.Hash, err error) {
+	if err := r.checkIndex(path, nil); err != nil {
+		return nil, err
+	}
+	file, err := openWatched(path, r.trouble)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	index := idxfile.NewMemoryIndex()
+	if err := idxfile.NewDecoder(bufio.NewReader(file)).Decode(index); err != nil {
+		return nil, err
+	}
+	entries, err := index.Entries()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		entry, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return ids, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, entry.Hash)
+	}
 }
 
 // link shows a file in the view. It is a hard link, because go-git follows none that
@@ -207,16 +251,15 @@ func (r *repairer) salvage(base string) (saved int, of string, err error) {
 		return 0, "", err
 	}
 	of = "an unknown number of"
-	indexed := r.checkIndex(base+".idx", nil) == nil
-	r.unindexed = r.unindexed || !indexed
-	if indexed {
-		ids, err := r.readIndexed(base, w)
-		if err != nil {
-			w.abort()
-			return 0, "", err
-		}
-		of = fmt.Sprint(ids)
-	} else if err := r.readUnindexed(base+".pack", w); err != nil {
+	ids, indexErr := r.indexedIDs(base + ".idx")
+	if indexErr == nil {
+		of = fmt.Sprint(len(ids))
+		err = r.readIndexed(base, ids, w)
+	} else {
+		r.unindexed = true
+		err = r.readUnindexed(base+".pack", w)
+	}
+	if err != nil {
 		w.abort()
 		return 0, "", err
 	}
@@ -252,51 +295,31 @@ func (r *repairer) readUnindexed(path string, w *packWriter) error {
 	return w.broken
 }
 
-// readIndexed copies every object that an index names and that can be read, and returns
-// how many the index names.
-func (r *repairer) readIndexed(base string, w *packWriter) (n int, err error) {
+// readIndexed copies every object that can be read of those that an index names.
+func (r *repairer) readIndexed(base string, ids []plumbing.Hash, w *packWriter) (err error) {
 	alone, err := r.vault.newView()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(alone.config.Directory)) }()
 	for _, ending := range []string{".idx", ".pack"} {
 		if err := r.link(base+ending, filepath.Join(alone.packDirectory(), filepath.Base(base)+ending)); err != nil {
-			return 0, err
+			return err
 		}
-	}
-	file, err := openWatched(base+".idx", r.trouble)
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	index := idxfile.NewMemoryIndex()
-	if err := idxfile.NewDecoder(bufio.NewReader(file)).Decode(index); err != nil {
-		return 0, err
-	}
-	entries, err := index.Entries()
-	if err != nil {
-		return 0, err
 	}
 	storage := newWatchedStore(alone.config.Directory, true, r.trouble)
 	defer storage.Close()
-	for ; ; n++ {
-		entry, err := entries.Next()
-		if errors.Is(err, io.EOF) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
+	for _, id := range ids {
 		// What cannot be read is what is damaged.
-		if kind, content, err := readObject(storage, entry.Hash); err == nil {
-			if err := w.put(kind, entry.Hash, content); err != nil {
-				return n, err
+		if kind, content, err := readObject(storage, id); err == nil {
+			if err := w.put(kind, id, content); err != nil {
+				return err
 			}
 		} else {
-			r.unread = append(r.unread, entry.Hash)
+			r.unread = append(r.unread, id)
 		}
 	}
+	return nil
 }
 
 var looseFolder = regexp.MustCompile(`^[0-9a-f]{2}$`)

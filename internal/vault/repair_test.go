@@ -57,6 +57,30 @@ func with(content string) func([]byte) []byte { return func([]byte) []byte { ret
 func without([]byte) []byte                   { return nil }
 func half(content []byte) []byte              { return content[:len(content)/2] }
 
+// asideOf returns what was put aside: path to content, without the folders of the
+// repairs.
+func asideOf(t *testing.T, v *Vault) map[string]string {
+	t.Helper()
+	aside := map[string]string{}
+	root := v.path(damagedFolder)
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		_, inside, _ := strings.Cut(strings.TrimPrefix(path, root+"/"), "/")
+		if _, twice := aside[inside]; twice {
+			inside += " (2)"
+		}
+		aside[inside] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aside
+}
+
 // onePackOf returns the pack that has an object.
 func onePackOf(t *testing.T, v *Vault, object string) string {
 	t.Helper()
