@@ -23,7 +23,11 @@ func (r *repairer) objects(ctx context.Context) error {
 	}
 	if damaged() {
 		before := w
-		if r.fetch(ctx) {
+		fetched, err := r.fetch(ctx)
+		if err != nil {
+			return err
+		}
+		if fetched {
 			commits, missing, w = r.walk(ctx)
 			if n := before.unreadable() - w.unreadable(); n > 0 {
 				r.fault("fetch them from the remote", "%s missing or damaged here", counted(n, "object that the backup needs is", "objects that the backup needs are"))
@@ -33,7 +37,9 @@ func (r *repairer) objects(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	if damaged() {
+	if damaged() && r.found.Held {
+		r.hold(w, commits, missing)
+	} else if damaged() {
 		if err := r.leaveOut(w, commits, missing); err != nil {
 			return err
 		}
@@ -55,6 +61,33 @@ func (r *repairer) walk(ctx context.Context) ([]*object.Commit, []plumbing.Hash,
 	commits, missing := w.all(r.tip)
 	w.storage = r.storage()
 	return commits, missing, w
+}
+
+// hold says what cannot be read, and may have a copy on the remote.
+func (r *repairer) hold(w *walk, commits []*object.Commit, missing []plumbing.Hash) {
+	for _, id := range missing {
+		r.fault(waitRemedy, "the commit %s cannot be read here", short(id))
+	}
+	older := 0
+	for _, commit := range commits {
+		bad := w.trees[commit.TreeHash].bad
+		switch {
+		case len(bad) == 0:
+		case commit.Hash != r.tip:
+			older++
+		default:
+			for i, path := range slices.Sorted(slices.Values(bad)) {
+				if i == maxListed {
+					r.fault(waitRemedy, "%s cannot be read here", counted(len(bad)-maxListed, "more file of the last commit", "more files of the last commit"))
+					break
+				}
+				r.fault(waitRemedy, "%s cannot be read here", fileLoss{path: path})
+			}
+		}
+	}
+	if older > 0 {
+		r.fault(waitRemedy, "files of %s cannot be read here", counted(older, "older commit", "older commits"))
+	}
 }
 
 // maxListed is how many lost files are named.

@@ -83,6 +83,18 @@ func (w *walk) has(id plumbing.Hash) bool {
 	return ok
 }
 
+// commit reads a commit; nil: it cannot be read.
+func (w *walk) commit(id plumbing.Hash) *object.Commit {
+	if !w.has(id) {
+		return nil
+	}
+	commit, err := object.GetCommit(w.storage, id)
+	if err != nil {
+		return nil
+	}
+	return commit
+}
+
 // tree reads a tree and everything in it.
 func (w *walk) tree(id plumbing.Hash) *treeState {
 	if known := w.trees[id]; known != nil {
@@ -127,10 +139,7 @@ func (w *walk) all(tip plumbing.Hash) (commits []*object.Commit, missing []plumb
 			return
 		}
 		seen[id] = true
-		var commit *object.Commit
-		if w.has(id) {
-			commit, _ = object.GetCommit(w.storage, id)
-		}
+		commit := w.commit(id)
 		if commit == nil {
 			missing = append(missing, id)
 			return
