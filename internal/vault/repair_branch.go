@@ -105,8 +105,11 @@ func (r *repairer) compare(ctx context.Context) error {
 	noted, what := known[0], "the branch "+r.vault.config.Branch
 	found, err := r.find(ctx, noted)
 	switch {
-	case err != nil || r.found.Held:
+	case err != nil:
 		return err
+	case !found && r.found.Held:
+		r.fault(waitRemedy, "the last commit that this machine noted, %s, is not there", short(noted))
+		return nil
 	case !found:
 		r.moved = true // so that the notes are written
 		r.loss("let "+notesFile+" name the commit of the branch", "the last commit that this machine noted, %s, is not there; %s is at %s, and later commits may be lost", short(noted), what, short(r.tip))

@@ -81,45 +81,54 @@ func asideOf(t *testing.T, v *Vault) map[string]string {
 	return aside
 }
 
-// onePackOf returns the pack that has an object.
-func onePackOf(t *testing.T, v *Vault, object string) string {
+// packsWith returns the packs that have an object.
+func packsWith(t *testing.T, v *Vault, object string) (paths []string) {
 	t.Helper()
-	id := git(t, v.config.Directory, "rev-parse", object)
+	id := plumbing.NewHash(git(t, v.config.Directory, "rev-parse", object))
 	for _, path := range packsOf(t, v) {
 		p, err := openPack(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		has, err := p.index.Contains(plumbing.NewHash(id))
+		has, err := p.index.Contains(id)
 		if err := errors.Join(err, p.file.Close()); err != nil {
 			t.Fatal(err)
 		}
 		if has {
-			return path
+			paths = append(paths, path)
 		}
 	}
-	t.Fatalf("%s is in no pack", object)
-	return ""
+	if len(paths) == 0 {
+		t.Fatalf("%s is in no pack", object)
+	}
+	return paths
 }
 
-// damageObject flips a byte in an object.
+// onePackOf returns the pack that has an object.
+func onePackOf(t *testing.T, v *Vault, object string) string {
+	t.Helper()
+	return packsWith(t, v, object)[0]
+}
+
+// damageObject flips a byte in an object, in every pack that has it.
 func damageObject(t *testing.T, v *Vault, object string) {
 	t.Helper()
 	id := plumbing.NewHash(git(t, v.config.Directory, "rev-parse", object))
-	path := onePackOf(t, v, object)
-	p, err := openPack(path)
-	if err != nil {
-		t.Fatal(err)
+	for _, path := range packsWith(t, v, id.String()) {
+		p, err := openPack(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		offset, err := p.index.FindOffset(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := p.offsets[slices.Index(p.offsets, offset)+1]
+		if err := p.file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		overwrite(t, path, func(content []byte) []byte { content[(offset+end)/2] ^= 0xff; return content })
 	}
-	offset, err := p.index.FindOffset(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	end := p.offsets[slices.Index(p.offsets, offset)+1]
-	if err := p.file.Close(); err != nil {
-		t.Fatal(err)
-	}
-	overwrite(t, path, func(content []byte) []byte { content[(offset+end)/2] ^= 0xff; return content })
 }
 
 // Where nothing can be saved it is said, and nothing is removed.
