@@ -206,3 +206,68 @@ func TestRepairedTypesAreReadInFull(t *testing.T) {
 		})
 	}
 }
+
+// A folder that can be read, and of which nothing else can, is not the folder of before:
+// what was removed from that stays removed. A file that was in the place of a folder is
+// kept, and the other way round.
+func TestRepairOfFoldersOfOthers(t *testing.T) {
+	blob := func(v *Vault, content string) string {
+		out, err := tryGit(t, v.config.Directory, content, "hash-object", "-w", "--stdin")
+		if err != nil {
+			t.Fatal(out, err)
+		}
+		return strings.TrimSpace(out)
+	}
+	tree := func(v *Vault, lines ...string) string {
+		out, err := tryGit(t, v.config.Directory, strings.Join(lines, "\n")+"\n", "mktree")
+		if err != nil {
+			t.Fatal(out, err)
+		}
+		return strings.TrimSpace(out)
+	}
+	file := func(id, name string) string { return "100644 blob " + id + "\t" + name }
+	folder := func(id, name string) string { return "040000 tree " + id + "\t" + name }
+	const damaged = "damaged"
+	for name, test := range map[string]struct {
+		before, now func(v *Vault, damaged string) string
+		want        string
+	}{
+		"another file": {
+			func(v *Vault, _ string) string { return folder(tree(v, file(blob(v, "old"), "old")), "x") },
+			func(v *Vault, damaged string) string { return folder(tree(v, file(damaged, "new")), "x") }, "",
+		},
+		"a file before": {
+			func(v *Vault, _ string) string { return file(blob(v, "old"), "x") },
+			func(v *Vault, damaged string) string { return folder(tree(v, file(damaged, "new")), "x") }, "x",
+		},
+		"a folder before": {
+			func(v *Vault, _ string) string { return folder(tree(v, file(blob(v, "old"), "old")), "x") },
+			func(_ *Vault, damaged string) string { return file(damaged, "x") }, "x/old",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVault(t, nil)
+			runSync(t, v, night, whole(groups, documents("a")))
+			lost := blob(v, damaged)
+			commit := branchOf(t, v)
+			for _, entry := range []string{test.before(v, lost), test.now(v, lost)} {
+				root := tree(v, append(strings.Split(git(t, v.config.Directory, "ls-tree", "main"), "\n"), entry)...)
+				commit = git(t, v.config.Directory, "commit-tree", "-p", commit, "-m", "by hand", root)
+			}
+			git(t, v.config.Directory, "update-ref", "refs/heads/main", commit)
+			overwrite(t, v.path("objects/"+lost[:2]+"/"+lost[2:]), with("x"))
+			apply(t, v)
+			all := files(t, v)
+			delete(all, coverageFile)
+			for _, known := range []string{"entra/groups/_index.json", "entra/groups/a.json"} {
+				if _, ok := all[known]; !ok {
+					t.Errorf("%s is gone", known)
+				}
+				delete(all, known)
+			}
+			if got := strings.Join(sortedKeys(all), " "); got != test.want {
+				t.Errorf("it has %q, want %q", got, test.want)
+			}
+		})
+	}
+}

@@ -118,7 +118,9 @@ func (l *leaver) entry(made *madeTree, e, was treeEntry) (treeEntry, error) {
 	case e.mode != modeOf(filemode.Submodule) && !l.walk.read[e.id]:
 		below = &madeTree{out: []string{""}}
 	}
-	if below.id.IsZero() && !was.id.IsZero() {
+	// A folder that can be read and of which nothing is left is not that of before: what was
+	// removed from that stays removed.
+	if below.id.IsZero() && !was.id.IsZero() && (!e.isFolder() || !was.isFolder()) {
 		below, e = &madeTree{id: was.id, kept: []string{""}}, was
 	}
 	made.take(e.name, below)
