@@ -24,9 +24,9 @@ const exitLeft = 2
 
 // Help implements kong's HelpProvider.
 func (*repairCommand) Help() string {
-	return `Looks for what a power cut or a failing disk can leave in the repositories under data_dir: a branch that is empty, half a pack, a missing index, stale locks, objects that cannot be read. Every object that a backup needs is read; what is missing or damaged is taken from the tenant's remote, if it has one. Nothing that is damaged is deleted: it is put aside, in understudy-damaged beside the repository's files.
+	return `Looks for what a power cut or a failing disk can leave in the repositories under data_dir: a branch that is empty, half a pack, a missing index, stale locks, objects that cannot be read. Every object that a backup needs is read; what is missing or damaged is taken from the tenant's remote, if it has one. Of what has no copy the version of the commit before is kept, and only what has none is left out. While the remote cannot be asked nothing is changed. Nothing that is damaged is deleted: it is put aside, in understudy-damaged beside the repository's files.
 
-Stop the service first. The exit code is 0 when all is well, 2 when something is wrong that is not mended, 3 when everything is mended and something was lost.
+Stop the service first. The exit code is 0 when all is well, 2 when something is wrong that is not mended (also because the remote cannot be asked), 3 when everything is mended and something was lost.
 
 Examples:
 
@@ -159,18 +159,30 @@ func (c *repairCommand) report(w io.Writer, name string, found *vault.Repair) er
 	default:
 		fmt.Fprintf(&b, "%s: %s\n", name, count(len(found.Faults)))
 		c.faults(&b, found.Faults)
-		switch {
-		case !c.Apply:
-			fmt.Fprintf(&b, "  Nothing was changed. With --apply it is mended: %s.\n", state)
-		case len(found.Left) > 0:
-			b.WriteString("  What is left:\n")
-			c.faults(&b, found.Left)
-		default:
-			fmt.Fprintf(&b, "  It is whole again: %s.\n", state)
-		}
+		c.ending(&b, found, state)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// ending says what became of the faults, or will.
+func (c *repairCommand) ending(b *strings.Builder, found *vault.Repair, state string) {
+	lost := slices.ContainsFunc(found.Faults, func(f vault.Fault) bool { return f.Loss })
+	switch {
+	case found.Held:
+		b.WriteString("  Nothing was changed, and nothing is mended before the remote can be asked.\n")
+	case !c.Apply && lost:
+		fmt.Fprintf(b, "  Nothing was changed. --apply carries the remedies out; what is LOST stays lost. Then %s.\n", state)
+	case !c.Apply:
+		fmt.Fprintf(b, "  Nothing was changed. --apply carries the remedies out. Then %s.\n", state)
+	case len(found.Left) > 0:
+		b.WriteString("  What is left:\n")
+		c.faults(b, found.Left)
+	case lost:
+		fmt.Fprintf(b, "  It can be used again, without what is LOST: %s.\n", state)
+	default:
+		fmt.Fprintf(b, "  It is whole again: %s.\n", state)
+	}
 }
 
 func count(faults int) string {

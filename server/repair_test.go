@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/gofrs/flock"
+
+	"understudy.internal/internal/vault"
 )
 
 // repairConfig writes a configuration of two tenants, of which one has a backup.
@@ -68,6 +70,41 @@ func TestRepairCommand(t *testing.T) {
 	}
 	says(repair(exitLeft, "--apply"), "LOST", "What is left:", "To begin a new backup, remove the repository")
 	says(repair(exitUsage, "--tenant", "contos"), `no tenant "contos"`)
+}
+
+// What is said of the end is true: of what is lost, of what is left, and of a remote that
+// cannot be asked.
+func TestRepairSaysHowItEnded(t *testing.T) {
+	mended, lost := vault.Fault{What: "an index is missing", Remedy: "make it anew"}, vault.Fault{What: "a.json cannot be read", Remedy: "leave it out", Loss: true}
+	found := func(left int, held bool, faults ...vault.Fault) *vault.Repair {
+		return &vault.Repair{Exists: true, Faults: faults, Left: faults[:left], Held: held, Commit: "0123456789abcdef", Commits: 1, Objects: 7}
+	}
+	const state = "the branch is at 0123456789ab; 1 commit, 7 objects, all of them read.\n"
+	for name, test := range map[string]struct {
+		apply bool
+		found *vault.Repair
+		code  int
+		want  string
+	}{
+		"mended":            {true, found(0, false, mended), exitOK, "  It is whole again: " + state},
+		"mended, and lost":  {true, found(0, false, mended, lost), exitPartial, "  It can be used again, without what is LOST: " + state},
+		"left":              {true, found(1, false, mended), exitLeft, "  What is left:\n  - an index is missing.\n      Remedy: make it anew.\n"},
+		"looked at":         {false, found(1, false, mended), exitLeft, "  Nothing was changed. --apply carries the remedies out. Then " + state},
+		"looked at, a loss": {false, found(1, false, lost), exitLeft, "  Nothing was changed. --apply carries the remedies out; what is LOST stays lost. Then " + state},
+		"held":              {true, found(1, true, mended), exitLeft, "  Nothing was changed, and nothing is mended before the remote can be asked.\n"},
+	} {
+		var out strings.Builder
+		c := &repairCommand{Apply: test.apply}
+		if err := c.report(&out, "contoso", test.found); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); !strings.HasSuffix(got, "\n"+test.want) {
+			t.Errorf("%s: %s", name, got)
+		}
+		if got := codeOf(test.found); got != test.code {
+			t.Errorf("%s: exit code %d", name, got)
+		}
+	}
 }
 
 // Beside a running service nothing is looked at.

@@ -10,7 +10,8 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// Basis implements [port.Staging].
+// Basis implements [port.Staging]. A type of which something was lost has none, so that it
+// is read in full.
 func (s *staging) Basis(t *catalog.Type) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -21,7 +22,14 @@ func (s *staging) Basis(t *catalog.Type) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.vault.basis(staged.bareBefore), nil
+	return s.basisOf(staged), nil
+}
+
+func (s *staging) basisOf(staged *stagedType) string {
+	if entry := s.coverage[staged.id]; entry != nil && entry.Reason == damagedReason {
+		return ""
+	}
+	return s.vault.basis(staged.bareBefore)
 }
 
 // basis names a folder without its names, the keys of the fingerprints in it, and to whom its secrets
@@ -49,7 +57,7 @@ func (v *Vault) keysName() string {
 // last commit has, but for what was removed. It refuses a reading that builds on
 // something else: what is taken over would then not be what the tenant has.
 func (s *staging) overlay(t *catalog.Type, staged *stagedType, reading port.Reading) error {
-	if basis := s.vault.basis(staged.bareBefore); basis == "" || basis != reading.Since {
+	if basis := s.basisOf(staged); basis == "" || basis != reading.Since {
 		return fmt.Errorf("the reading of %s by delta builds on another backup than this one", t.ID)
 	}
 	removed := make(map[string]bool, len(reading.Removed))

@@ -100,7 +100,7 @@ func (v *Vault) receive(ctx context.Context, from io.Reader) error {
 	case err != nil:
 		return fetchError(ctx, err)
 	}
-	if err := v.adopt(packs); err != nil {
+	if err := v.adopt(packs, nil); err != nil {
 		return &port.StorageError{Err: err}
 	}
 	return nil
@@ -120,19 +120,22 @@ func (i *inputError) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// adopt moves packs among the others, durably.
-func (v *Vault) adopt(folder string) error {
+// adopt moves packs and indexes among the others, durably, but for those that are there.
+func (v *Vault) adopt(folder string, there map[string]bool) error {
 	for _, ending := range []string{".idx", ".pack"} { // an index without a pack harms nobody
 		paths, err := filepath.Glob(filepath.Join(folder, "pack-*"+ending))
 		if err != nil {
 			return err
 		}
 		for _, path := range paths {
+			if there[path] {
+				continue
+			}
 			if err := syncFile(path); err != nil {
 				return err
 			}
 			if err := os.Rename(path, filepath.Join(v.packDirectory(), filepath.Base(path))); err != nil {
-				return fmt.Errorf("keeping what was fetched: %w", err)
+				return fmt.Errorf("keeping a pack: %w", err)
 			}
 		}
 	}

@@ -13,7 +13,11 @@ import (
 // them from a buffer.
 type repositoryFiles struct{ billy.Filesystem }
 
-func newRepositoryFiles(directory string) billy.Filesystem {
+// newRepositoryFiles notes errors of the system, unless t is nil.
+func newRepositoryFiles(directory string, t *trouble) billy.Filesystem {
+	if t != nil {
+		return repositoryFiles{watchedFiles{osfs.New(directory), t}}
+	}
 	return repositoryFiles{osfs.New(directory)}
 }
 

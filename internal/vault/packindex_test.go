@@ -38,7 +38,7 @@ func TestPackIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	own := openPackFile(path + ".idx")
+	own := openPackFile(path+".idx", nil)
 	if own == nil || !own.isSound() || read.PackfileChecksum != [20]byte(checksum) {
 		t.Fatalf("the index cannot be read, or is of the pack %x", read.PackfileChecksum)
 	}

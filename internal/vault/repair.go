@@ -9,12 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/gofrs/flock"
 
-	"understudy.internal/internal/durable"
 	"understudy.internal/internal/port"
 )
 
@@ -36,13 +37,16 @@ type Repair struct {
 	Faults []Fault
 	// Left are what is wrong still.
 	Left []Fault
+	// Held says that nothing was mended, because the remote cannot be asked, which may have
+	// what is missing here.
+	Held bool
 	// Commit is where the branch is, or would be; empty: there is none.
 	Commit string
 	// Commits and Objects are how many were read, all that the branch needs.
 	Commits, Objects int
 }
 
-// damagedFolder is where what is damaged is put aside.
+// damagedFolder is where what is damaged is put aside, in a folder for each repair.
 const damagedFolder = "understudy-damaged"
 
 // viewFolder is how the names of folders begin in which a repository is looked at.
@@ -66,7 +70,7 @@ func (v *Vault) Repair(ctx context.Context, apply bool) (*Repair, error) {
 		return nil, &port.StorageError{Err: err}
 	}
 	found, err := v.repair(ctx, apply)
-	if err == nil && apply && len(found.Faults) > 0 {
+	if err == nil && apply && len(found.Faults) > 0 && !found.Held {
 		// Whether it is mended is not assumed, but looked at.
 		again, err := v.repair(ctx, false)
 		if err != nil {
@@ -88,22 +92,35 @@ func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
 			return nil, &port.StorageError{Err: err}
 		}
 	}
-	r := &repairer{vault: v, found: &Repair{Exists: true}, linked: map[string]bool{}}
+	r := &repairer{vault: v, found: &Repair{Exists: true}, linked: map[string]bool{}, trouble: &trouble{}}
 	if r.view, err = v.newView(); err != nil {
 		return nil, &port.StorageError{Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.view.config.Directory)) }()
-	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.references, r.branch, r.objects, r.memory} {
-		if err := step(ctx); err != nil {
+	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.branch, r.objects, r.references, r.memory} {
+		err := step(ctx)
+		if hidden := r.trouble.err(); hidden != nil {
+			err = &port.StorageError{Err: unreadableError(hidden)}
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
-	if apply {
+	if apply && !r.found.Held {
 		if err := r.apply(); err != nil {
 			return nil, &port.StorageError{Err: err}
 		}
 	}
 	return r.found, nil
+}
+
+// unreadableError says what to do about what the system did not let be read.
+func unreadableError(err error) error {
+	text := "the repository cannot be looked at, because not everything in it can be read (this is not taken for damage: what is there may be whole)"
+	if errors.Is(err, syscall.EIO) {
+		text += ". Copy it to another disk with a program that goes on after errors, such as ddrescue, and repair the copy; on a network file system look after the server first"
+	}
+	return fmt.Errorf("%s: %w", text, err)
 }
 
 func (v *Vault) views() []string {
@@ -131,19 +148,47 @@ type repairer struct {
 	// files around the objects are to be written anew.
 	remove, aside []string
 	initialize    bool
-	// linked are the files in the view that are those of the repository.
+	// linked are the files in the view that are those of the repository; the others are
+	// to come there.
 	linked map[string]bool
-	// indexes are new indexes of packs that stay.
-	indexes []string
 	// tip is where the branch is to be, and moved says that it is not there.
 	tip   plumbing.Hash
 	moved bool
+	// hasPacks says that there is a pack, damaged or not.
+	hasPacks bool
 	// unread are the objects of damaged packs that cannot be read, and unindexed says that
 	// there was one of which nobody knows what it held.
 	unread    []plumbing.Hash
 	unindexed bool
 	// asked says that the remote was asked.
 	asked bool
+	// trouble is what the system did not let be read. It ends the repair: nothing that is
+	// hidden is taken for damaged.
+	trouble *trouble
+}
+
+// storage opens what is sound, keptOpen so that files stay open until it is closed.
+func (r *repairer) storage() *store {
+	return newWatchedStore(r.view.config.Directory, false, r.trouble)
+}
+
+func (r *repairer) keptOpen() *store {
+	return newWatchedStore(r.view.config.Directory, true, r.trouble)
+}
+
+// readFile reads a file of the repository.
+func (r *repairer) readFile(name string) ([]byte, error) {
+	content, err := os.ReadFile(r.vault.path(name))
+	return content, r.trouble.note(err)
+}
+
+// readFolder reads a folder; one that is missing has nothing.
+func (r *repairer) readFolder(path string) ([]fs.DirEntry, error) {
+	files, err := os.ReadDir(path)
+	if isMissing(err) {
+		return nil, nil // said by layout
+	}
+	return files, r.trouble.note(err)
 }
 
 func (r *repairer) fault(remedy, what string, arguments ...any) {
@@ -158,19 +203,23 @@ func (r *repairer) loss(remedy, what string, arguments ...any) {
 func (r *repairer) layout(context.Context) error {
 	v := r.vault
 	for _, folder := range []string{"objects/pack", "refs/heads"} {
-		if info, err := os.Stat(v.path(folder)); err != nil || !info.IsDir() {
+		info, err := os.Stat(v.path(folder))
+		if err == nil && !info.IsDir() {
+			return &port.StorageError{Err: fmt.Errorf("%s is no folder. Move it away, and repeat this", v.path(folder))}
+		}
+		if r.trouble.note(err) != nil {
 			r.initialize = true
 			r.fault("make it", "the folder %s is missing", folder)
 		}
 	}
-	if content, err := os.ReadFile(v.path("config")); err != nil || !strings.Contains(string(content), "[core]") || strings.ContainsRune(string(content), 0) {
+	if content, err := r.readFile("config"); err != nil || !strings.Contains(string(content), "[core]") || strings.ContainsRune(string(content), 0) {
 		r.initialize = true
 		if err == nil {
 			r.aside = append(r.aside, v.path("config"))
 		}
 		r.fault("write it anew", "the file config is missing, empty or damaged")
 	}
-	if content, err := os.ReadFile(v.path("HEAD")); err != nil || string(content) != v.headContent() {
+	if content, err := r.readFile("HEAD"); err != nil || string(content) != v.headContent() {
 		r.initialize = true
 		r.fault("write it anew", "the file HEAD does not name the branch %s", v.config.Branch)
 	}
@@ -181,12 +230,12 @@ func (r *repairer) layout(context.Context) error {
 func (r *repairer) leftovers(context.Context) error {
 	v := r.vault
 	var kept string
-	if content, err := os.ReadFile(v.path(checkpointFile)); err == nil {
+	if content, err := r.readFile(checkpointFile); err == nil {
 		var c checkpoint
 		if json.Unmarshal(content, &c) == nil {
 			kept = c.Pack // of a sync that another worker may take over
-		} else {
-			r.remove = append(r.remove, v.path(checkpointFile))
+		} else if err := r.damagedCheckpoint(); err != nil {
+			return err
 		}
 	}
 	for _, pattern := range []string{
@@ -198,7 +247,7 @@ func (r *repairer) leftovers(context.Context) error {
 			return err
 		}
 		for _, path := range paths {
-			if base := filepath.Base(path); base != lockFile && base != kept {
+			if base := filepath.Base(path); base != lockFile && base != kept && !slices.Contains(r.aside, path) {
 				r.remove = append(r.remove, path)
 			}
 		}
@@ -206,6 +255,19 @@ func (r *repairer) leftovers(context.Context) error {
 	for _, path := range r.remove {
 		r.fault("remove it", "%s was left by a process that was killed", r.relative(path))
 	}
+	return nil
+}
+
+// damagedCheckpoint puts a checkpoint aside that does not say any more which pack it is
+// of, with every pack that may be its own.
+func (r *repairer) damagedCheckpoint() error {
+	v := r.vault
+	packs, err := filepath.Glob(filepath.Join(v.packDirectory(), temporaryPack+"*"))
+	if err != nil {
+		return err
+	}
+	r.aside = append(append(r.aside, v.path(checkpointFile)), packs...)
+	r.fault("put it aside, with the packs that were not finished; what the sync had read is read again", "the checkpoint %s is damaged", checkpointFile)
 	return nil
 }
 
@@ -217,10 +279,14 @@ func (r *repairer) relative(path string) string {
 }
 
 // references looks at the references but for the branch. They are somebody else's: what
-// names nothing is put aside, because git refuses to work beside it.
+// names nothing, also after the remote was asked, is put aside, because git refuses to
+// work beside it.
 func (r *repairer) references(context.Context) error {
+	if r.found.Held {
+		return nil // the remote may have what they name
+	}
 	v := r.vault
-	if file, err := os.Open(v.path("packed-refs")); err == nil {
+	if file, err := openWatched(v.path("packed-refs"), r.trouble); err == nil {
 		sound := true
 		lines := bufio.NewScanner(file)
 		for lines.Scan() {
@@ -234,9 +300,9 @@ func (r *repairer) references(context.Context) error {
 			r.fault("put it aside", "the file packed-refs is damaged")
 		}
 	}
-	storage := r.view.storage()
+	storage := r.storage()
 	return filepath.WalkDir(v.path("refs"), func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, os.ErrNotExist) {
+		if isMissing(err) {
 			return nil // said by layout
 		}
 		if err != nil {
@@ -246,6 +312,7 @@ func (r *repairer) references(context.Context) error {
 			return nil
 		}
 		content, err := os.ReadFile(path)
+		err = r.trouble.note(err)
 		text := strings.TrimSpace(string(content))
 		if err == nil && strings.HasPrefix(text, "ref: ") {
 			return nil
@@ -264,92 +331,4 @@ func counted(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
-}
-
-// apply carries out what was found to be done: first what is new comes in, then what is
-// damaged goes, then the branch moves.
-func (r *repairer) apply() error {
-	v := r.vault
-	if err := os.MkdirAll(v.packDirectory(), 0o700); err != nil {
-		return err
-	}
-	for _, path := range r.indexes {
-		if err := os.Rename(path, filepath.Join(v.packDirectory(), filepath.Base(path))); err != nil {
-			return err
-		}
-	}
-	if err := r.adopt(); err != nil {
-		return err
-	}
-	for _, path := range r.aside {
-		target := filepath.Join(v.path(damagedFolder), strings.ReplaceAll(r.relative(path), "/", "-"))
-		if err := makeDirectory(filepath.Dir(target)); err != nil {
-			return err
-		}
-		if err := os.Rename(path, target); err != nil {
-			return err
-		}
-	}
-	for _, path := range r.remove {
-		if err := os.RemoveAll(path); err != nil {
-			return err
-		}
-	}
-	if r.initialize {
-		if err := v.initialize(); err != nil {
-			return err
-		}
-	}
-	if r.moved {
-		if err := r.move(); err != nil {
-			return err
-		}
-	}
-	return errors.Join(durable.SyncFolder(v.packDirectory()), durable.SyncFolder(v.config.Directory))
-}
-
-// move lets the branch and the notes name the tip.
-func (r *repairer) move() error {
-	v := r.vault
-	branch := v.path(v.ref().String())
-	if info, err := os.Lstat(branch); err == nil && info.IsDir() {
-		if err := os.Remove(branch); err != nil {
-			return err
-		}
-	}
-	if err := makeDirectory(filepath.Dir(branch)); err != nil {
-		return err
-	}
-	if err := writeDurably(branch, []byte(r.tip.String()+"\n")); err != nil {
-		return err
-	}
-	if err := durable.SyncFolder(filepath.Dir(branch)); err != nil {
-		return err
-	}
-	n, err := v.readNotes()
-	if err != nil {
-		return err
-	}
-	n.Commit = r.tip.String()
-	v.writeNotes(n)
-	return nil
-}
-
-// adopt moves the packs that were made in the view among the others.
-func (r *repairer) adopt() error {
-	for _, ending := range []string{".idx", ".pack"} {
-		paths, err := filepath.Glob(filepath.Join(r.view.packDirectory(), "pack-*"+ending))
-		if err != nil {
-			return err
-		}
-		for _, path := range paths {
-			if r.linked[path] {
-				continue // it is there
-			}
-			if err := os.Rename(path, filepath.Join(r.vault.packDirectory(), filepath.Base(path))); err != nil {
-				return err
-			}
-		}
-	}
-	return durable.SyncFolder(r.vault.packDirectory())
 }

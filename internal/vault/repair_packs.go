@@ -24,8 +24,8 @@ import (
 // packs looks at every pack: what is sound is linked into the view, and of what is not
 // everything that can be read is copied there.
 func (r *repairer) packs(ctx context.Context) error {
-	files, err := os.ReadDir(r.vault.packDirectory())
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	files, err := r.readFolder(r.vault.packDirectory())
+	if err != nil {
 		return &port.StorageError{Err: err}
 	}
 	names := map[string]struct{}{}
@@ -33,6 +33,7 @@ func (r *repairer) packs(ctx context.Context) error {
 		name := strings.TrimSuffix(strings.TrimSuffix(file.Name(), ".idx"), ".pack")
 		if strings.HasPrefix(name, "pack-") && name != file.Name() {
 			names[name] = struct{}{}
+			r.hasPacks = r.hasPacks || strings.HasSuffix(file.Name(), ".pack")
 		}
 	}
 	for _, name := range sortedKeys(names) {
@@ -49,21 +50,24 @@ func (r *repairer) packs(ctx context.Context) error {
 func (r *repairer) pack(name string) error {
 	base := filepath.Join(r.vault.packDirectory(), name)
 	in := filepath.Join(r.view.packDirectory(), name)
-	trailer, packErr := packTrailer(base + ".pack")
-	indexErr := checkIndex(base+".idx", trailer)
+	trailer, packErr := r.packTrailer(base + ".pack")
+	indexErr := r.checkIndex(base+".idx", trailer)
+	if err := r.trouble.err(); err != nil {
+		return err
+	}
 	switch {
 	case errors.Is(packErr, os.ErrNotExist):
-		r.remove = append(r.remove, base+".idx")
-		r.fault("remove it", "%s is the index of a pack that is not there", r.relative(base+".idx"))
-		return nil
+		return r.orphan(base + ".idx")
 	case packErr == nil && indexErr == nil:
 		return errors.Join(r.link(base+".idx", in+".idx"), r.link(base+".pack", in+".pack"))
 	case packErr == nil:
 		if err := r.link(base+".pack", in+".pack"); err != nil {
 			return err
 		}
-		if err := indexPack(base+".pack", in+".idx"); err == nil {
-			r.indexes = append(r.indexes, in+".idx")
+		switch err := r.indexPack(base+".pack", in+".idx"); {
+		case isTrouble(err): // of the disk that the index is written to, too
+			return err
+		case err == nil:
 			r.fault("make it anew", "the index of %s is missing or damaged", r.relative(base+".pack"))
 			return nil
 		}
@@ -75,12 +79,59 @@ func (r *repairer) pack(name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Lstat(in + ".pack"); err == nil {
+		r.fault("write it anew", "%s is damaged, and all of its %d objects can be read", r.relative(base+".pack"), saved)
+		return nil
+	}
 	r.aside = append(r.aside, base+".pack")
-	if _, err := os.Stat(base + ".idx"); err == nil {
+	if _, err := os.Lstat(base + ".idx"); err == nil {
 		r.aside = append(r.aside, base+".idx")
 	}
 	r.fault("put it aside, and keep what can be read of it", "%s is damaged: %d of %s objects can be read", r.relative(base+".pack"), saved, of)
 	return nil
+}
+
+// orphan looks at an index whose pack is gone. A process that was killed leaves one, and
+// somebody who removes a pack: it alone says what may be lost.
+func (r *repairer) orphan(index string) error {
+	ids, err := r.indexedIDs(index)
+	if err != nil {
+		r.unindexed = true
+	}
+	r.unread = append(r.unread, ids...)
+	r.aside = append(r.aside, index)
+	r.fault("put it aside", "%s is the index of a pack that is not there", r.relative(index))
+	return nil
+}
+
+// indexedIDs returns the objects that an index names.
+func (r *repairer) indexedIDs(path string) (ids []plumbing.Hash, err error) {
+	if err := r.checkIndex(path, nil); err != nil {
+		return nil, err
+	}
+	file, err := openWatched(path, r.trouble)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	index := idxfile.NewMemoryIndex()
+	if err := idxfile.NewDecoder(bufio.NewReader(file)).Decode(index); err != nil {
+		return nil, err
+	}
+	entries, err := index.Entries()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		entry, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return ids, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, entry.Hash)
+	}
 }
 
 // link shows a file in the view. It is a hard link, because go-git follows none that
@@ -90,7 +141,7 @@ func (r *repairer) link(path, in string) error {
 	if os.Link(path, in) == nil {
 		return nil
 	}
-	file, err := os.Open(path)
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return err
 	}
@@ -109,8 +160,8 @@ func removeIfThere(path string) error {
 }
 
 // packTrailer returns the checksum of a pack that has the right one.
-func packTrailer(path string) ([]byte, error) {
-	file, err := os.Open(path)
+func (r *repairer) packTrailer(path string) ([]byte, error) {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +190,8 @@ func packTrailer(path string) ([]byte, error) {
 
 // checkIndex says whether an index is sound and that of a pack, whose checksum may be
 // unknown.
-func checkIndex(path string, trailer []byte) error {
-	file, err := os.Open(path)
+func (r *repairer) checkIndex(path string, trailer []byte) error {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return err
 	}
@@ -168,8 +219,8 @@ func checkIndex(path string, trailer []byte) error {
 }
 
 // indexPack makes the index of a pack.
-func indexPack(path, to string) (err error) {
-	file, err := os.Open(path)
+func (r *repairer) indexPack(path, to string) (err error) {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return err
 	}
@@ -200,30 +251,17 @@ func (r *repairer) salvage(base string) (saved int, of string, err error) {
 		return 0, "", err
 	}
 	of = "an unknown number of"
-	r.unindexed = r.unindexed || checkIndex(base+".idx", nil) != nil
-	if checkIndex(base+".idx", nil) == nil {
-		ids, err := r.readIndexed(base, w)
-		if err != nil {
-			w.abort()
-			return 0, "", err
-		}
-		of = fmt.Sprint(ids)
-	} else if file, err := os.Open(base + ".pack"); err == nil {
-		// Without an index it can be read up to the first entry that is damaged, or is a
-		// difference to another.
-		if info, err := file.Stat(); err == nil {
-			_ = eachPacked(file, info.Size(), func(id plumbing.Hash, begin, end int64) error {
-				entry := make([]byte, end-begin)
-				if _, err := file.ReadAt(entry, begin); err != nil {
-					return err
-				}
-				return w.append(id, entry)
-			})
-		}
-		if err := file.Close(); err != nil {
-			w.abort()
-			return 0, "", err
-		}
+	ids, indexErr := r.indexedIDs(base + ".idx")
+	if indexErr == nil {
+		of = fmt.Sprint(len(ids))
+		err = r.readIndexed(base, ids, w)
+	} else {
+		r.unindexed = true
+		err = r.readUnindexed(base+".pack", w)
+	}
+	if err != nil {
+		w.abort()
+		return 0, "", err
 	}
 	saved = w.objects.n
 	if saved == 0 {
@@ -234,59 +272,62 @@ func (r *repairer) salvage(base string) (saved int, of string, err error) {
 	return saved, of, err
 }
 
-// readIndexed copies every object that an index names and that can be read, and returns
-// how many the index names.
-func (r *repairer) readIndexed(base string, w *packWriter) (n int, err error) {
+// readUnindexed copies the objects of a pack up to the first one that is damaged, or is a
+// difference to another.
+func (r *repairer) readUnindexed(path string, w *packWriter) error {
+	file, err := openWatched(path, r.trouble)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	// Where it ends is where it is damaged, unless the new pack cannot be written.
+	_ = eachPacked(file, info.Size(), func(id plumbing.Hash, begin, end int64) error {
+		entry := make([]byte, end-begin)
+		if _, err := file.ReadAt(entry, begin); err != nil {
+			return err
+		}
+		return w.append(id, entry)
+	})
+	return w.broken
+}
+
+// readIndexed copies every object that can be read of those that an index names.
+func (r *repairer) readIndexed(base string, ids []plumbing.Hash, w *packWriter) (err error) {
 	alone, err := r.vault.newView()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(alone.config.Directory)) }()
 	for _, ending := range []string{".idx", ".pack"} {
 		if err := r.link(base+ending, filepath.Join(alone.packDirectory(), filepath.Base(base)+ending)); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	file, err := os.Open(base + ".idx")
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	index := idxfile.NewMemoryIndex()
-	if err := idxfile.NewDecoder(bufio.NewReader(file)).Decode(index); err != nil {
-		return 0, err
-	}
-	entries, err := index.Entries()
-	if err != nil {
-		return 0, err
-	}
-	storage := alone.keptOpen()
+	storage := newWatchedStore(alone.config.Directory, true, r.trouble)
 	defer storage.Close()
-	for ; ; n++ {
-		entry, err := entries.Next()
-		if errors.Is(err, io.EOF) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
+	for _, id := range ids {
 		// What cannot be read is what is damaged.
-		if kind, content, err := readObject(storage, entry.Hash); err == nil {
-			if err := w.put(kind, entry.Hash, content); err != nil {
-				return n, err
+		if kind, content, err := readObject(storage, id); err == nil {
+			if err := w.put(kind, id, content); err != nil {
+				return err
 			}
 		} else {
-			r.unread = append(r.unread, entry.Hash)
+			r.unread = append(r.unread, id)
 		}
 	}
+	return nil
 }
 
 var looseFolder = regexp.MustCompile(`^[0-9a-f]{2}$`)
 
 // loose looks at the objects that are in no pack: git writes them, not this package.
 func (r *repairer) loose(context.Context) error {
-	folders, err := os.ReadDir(r.vault.path("objects"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // that it is missing is said by layout
+	folders, err := r.readFolder(r.vault.path("objects"))
+	if err != nil {
 		return &port.StorageError{Err: err}
 	}
 	for _, folder := range folders {
@@ -294,7 +335,7 @@ func (r *repairer) loose(context.Context) error {
 			continue
 		}
 		path := r.vault.path("objects/" + folder.Name())
-		files, err := os.ReadDir(path)
+		files, err := r.readFolder(path)
 		if err != nil {
 			return &port.StorageError{Err: err}
 		}
@@ -308,7 +349,7 @@ func (r *repairer) loose(context.Context) error {
 				continue
 			}
 			path := filepath.Join(path, file.Name())
-			if looseID(path) != id {
+			if r.looseID(path) != id {
 				r.aside = append(r.aside, path)
 				r.fault("put it aside", "the object %s is damaged", r.relative(path))
 				continue
@@ -322,8 +363,8 @@ func (r *repairer) loose(context.Context) error {
 }
 
 // looseID returns the id of what a file holds, zero when it cannot be read.
-func looseID(path string) (id plumbing.Hash) {
-	file, err := os.Open(path)
+func (r *repairer) looseID(path string) (id plumbing.Hash) {
+	file, err := openWatched(path, r.trouble)
 	if err != nil {
 		return id
 	}

@@ -32,13 +32,18 @@ type store struct {
 	known bool
 	// sound are the indexes whose checksum was looked at.
 	sound map[string]bool
+	// trouble is where errors of the system are noted, or nil.
+	trouble *trouble
 }
 
-func newStore(directory string, kept bool) *store {
+func newStore(directory string, kept bool) *store { return newWatchedStore(directory, kept, nil) }
+
+// newWatchedStore returns a store that notes errors of the system.
+func newWatchedStore(directory string, kept bool, t *trouble) *store {
 	return &store{
-		Storage: filesystem.NewStorageWithOptions(newRepositoryFiles(directory), cache.NewObjectLRU(8*cache.MiByte),
+		Storage: filesystem.NewStorageWithOptions(newRepositoryFiles(directory, t), cache.NewObjectLRU(8*cache.MiByte),
 			filesystem.Options{KeepDescriptors: kept}),
-		directory: filepath.Join(directory, "objects", "pack"), kept: kept, sound: map[string]bool{},
+		directory: filepath.Join(directory, "objects", "pack"), kept: kept, sound: map[string]bool{}, trouble: t,
 	}
 }
 
@@ -110,7 +115,7 @@ func (s *store) closePacks() error {
 // packFile is a pack with its index, of version 2.
 // https://git-scm.com/docs/pack-format
 type packFile struct {
-	pack, index *os.File
+	pack, index *watchedFile
 	// fanout says how many ids begin with at most a byte.
 	fanout [256]uint32
 }
@@ -126,7 +131,7 @@ func (s *store) openPacks() {
 	s.known = true
 	paths, _ := filepath.Glob(filepath.Join(s.directory, "pack-*.idx")) // the pattern is well
 	for _, path := range paths {
-		p := openPackFile(path)
+		p := openPackFile(path, s.trouble)
 		if p == nil {
 			continue
 		}
@@ -138,13 +143,13 @@ func (s *store) openPacks() {
 	}
 }
 
-func openPackFile(path string) *packFile {
-	index, err := os.Open(path)
+func openPackFile(path string, t *trouble) *packFile {
+	index, err := openWatched(path, t)
 	if err != nil {
 		return nil
 	}
 	var head [indexNames]byte
-	pack, packErr := os.Open(strings.TrimSuffix(path, ".idx") + ".pack")
+	pack, packErr := openWatched(strings.TrimSuffix(path, ".idx")+".pack", t)
 	if _, err := index.ReadAt(head[:], 0); err != nil || packErr != nil || !bytes.Equal(head[:indexHeader], indexMagic) {
 		index.Close()
 		if packErr == nil {
@@ -246,7 +251,7 @@ func (p *packFile) object(id plumbing.Hash, offset int64) *packedObject {
 
 // packedObject is an object in a pack. It is read anew with each Reader.
 type packedObject struct {
-	pack        *os.File
+	pack        *watchedFile
 	id          plumbing.Hash
 	kind        plumbing.ObjectType
 	size, begin int64

@@ -1,0 +1,172 @@
+package vault
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/object"
+
+	"understudy.internal/internal/port"
+)
+
+// commitsIn returns every commit that can be read, the last one first, each before
+// those that it builds on.
+func commitsIn(storage *store) ([]*object.Commit, error) {
+	all, err := storage.IterEncodedObjects(plumbing.CommitObject)
+	if err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	defer all.Close()
+	var commits []*object.Commit
+	parents := map[plumbing.Hash]bool{}
+	err = all.ForEach(func(found plumbing.EncodedObject) error {
+		if commit, err := object.DecodeCommit(storage, found); err == nil { // else nobody can use it
+			commits = append(commits, commit)
+			for _, id := range commit.ParentHashes {
+				parents[id] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	slices.SortStableFunc(commits, func(a, b *object.Commit) int {
+		if c := b.Committer.When.Compare(a.Committer.When); c != 0 {
+			return c
+		}
+		return cmp.Or(compareBool(parents[a.Hash], parents[b.Hash]), strings.Compare(a.Hash.String(), b.Hash.String()))
+	})
+	return commits, nil
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// walk reads objects, each once, and compares them with their ids.
+type walk struct {
+	ctx     context.Context
+	storage *store
+	read    map[plumbing.Hash]bool // true: it can be read
+	trees   map[plumbing.Hash]*treeState
+}
+
+// treeState is what is wrong in a tree.
+type treeState struct {
+	// bad are the paths below it that cannot be read; an empty one is the tree itself.
+	bad []string
+}
+
+func newWalk(ctx context.Context, storage *store) *walk {
+	return &walk{ctx: ctx, storage: storage, read: map[plumbing.Hash]bool{}, trees: map[plumbing.Hash]*treeState{}}
+}
+
+// has reads an object.
+func (w *walk) has(id plumbing.Hash) bool {
+	ok, known := w.read[id]
+	if !known {
+		_, _, err := readObject(w.storage, id)
+		ok = err == nil && w.ctx.Err() == nil
+		w.read[id] = ok
+	}
+	return ok
+}
+
+// commit reads a commit; nil: it cannot be read.
+func (w *walk) commit(id plumbing.Hash) *object.Commit {
+	if !w.has(id) {
+		return nil
+	}
+	commit, err := object.GetCommit(w.storage, id)
+	if err != nil {
+		return nil
+	}
+	return commit
+}
+
+// tree reads a tree and everything in it.
+func (w *walk) tree(id plumbing.Hash) *treeState {
+	if known := w.trees[id]; known != nil {
+		return known
+	}
+	state := &treeState{}
+	w.trees[id] = state
+	var tree *object.Tree
+	if w.has(id) {
+		tree, _ = object.GetTree(w.storage, id)
+	}
+	if tree == nil {
+		w.read[id] = false
+		state.bad = []string{""}
+		return state
+	}
+	for _, entry := range tree.Entries {
+		switch {
+		case entry.Mode == filemode.Submodule:
+		case entry.Mode == filemode.Dir:
+			for _, path := range w.tree(entry.Hash).bad {
+				state.bad = append(state.bad, strings.TrimSuffix(entry.Name+"/"+path, "/"))
+			}
+		case !w.has(entry.Hash):
+			state.bad = append(state.bad, entry.Name)
+		}
+	}
+	return state
+}
+
+// all reads everything that a commit needs, and returns the commits, each after those
+// that it builds on, and the ids of commits that cannot be read.
+func (w *walk) all(tip plumbing.Hash) (commits []*object.Commit, missing []plumbing.Hash) {
+	seen := map[plumbing.Hash]bool{}
+	type step struct {
+		commit *object.Commit
+		next   int
+	}
+	var open []*step
+	visit := func(id plumbing.Hash) {
+		if seen[id] {
+			return
+		}
+		seen[id] = true
+		commit := w.commit(id)
+		if commit == nil {
+			missing = append(missing, id)
+			return
+		}
+		w.tree(commit.TreeHash)
+		open = append(open, &step{commit: commit})
+	}
+	visit(tip)
+	for len(open) > 0 && w.ctx.Err() == nil {
+		top := open[len(open)-1]
+		if top.next < len(top.commit.ParentHashes) {
+			top.next++
+			visit(top.commit.ParentHashes[top.next-1])
+			continue
+		}
+		commits = append(commits, top.commit)
+		open = open[:len(open)-1]
+	}
+	return commits, missing
+}
+
+func (w *walk) unreadable() int {
+	n := 0
+	for _, ok := range w.read {
+		if !ok {
+			n++
+		}
+	}
+	return n
+}
