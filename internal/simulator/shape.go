@@ -122,7 +122,7 @@ var nameProperties = map[string]string{
 	"chromeosonboardingsettings": "ownerUserPrincipalName", "enterprisecodesigningcertificates": "subject",
 	"compliancepolicies": "name", "configurationpolicies": "name", "exchangeconnectors": "serverName",
 	"grouppolicyuploadeddefinitionfiles": "fileName", "sensitivetypes": "name", "sensitivitylabels": "name",
-	"partners": "tenantId", "profilecardproperties": "directoryPropertyName",
+	"partners": "tenantId", "profilecardproperties": "directoryPropertyName", "rolemanagementpolicyassignments": "roleDefinitionId",
 	"columns": "name", "contenttypes": "name", "externalpartnersettings": "partnerId", "grouplifecyclepolicies": "managedGroupTypes",
 }
 

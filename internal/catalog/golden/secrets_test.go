@@ -16,7 +16,7 @@ import (
 // secretName matches names of properties that hold a secret, whatever the type. The
 // URL of what a service calls is one: it may hold the key that is needed for the call.
 // https://learn.microsoft.com/entra/identity-platform/custom-extension-tokenissuancestart-configuration
-var secretName = regexp.MustCompile(`(?i)(password|passphrase|secret|secretText|privateKey|sharedKey|pkcs12Value|accessToken|refreshToken|apiToken|bearerToken|customXml` +
+var secretName = regexp.MustCompile(`(?i)(password|passphrase|secret|secretText|privateKey|sharedKey|pkcs12Value|accessToken|refreshToken|apiToken|bearerToken|serverToken|customXml` +
 	`|(target|callback|trigger|webhook|hook)(Url|Uri))$`)
 
 // keyInURL matches a URL with a key or a signature in it, whatever the name of its
