@@ -161,11 +161,15 @@ func TestFilters(t *testing.T) {
 	t.Parallel()
 	r := readsOf([]*catalog.Type{
 		{ID: "a/all", Path: "/all", Kind: catalog.Collection, Query: catalog.Query{Expand: "links($expand=target),other"}},
-		{ID: "a/roles", Path: "/policies", Kind: catalog.Collection, Query: catalog.Query{Filter: "scopeId eq '/' and scopeType eq 'Role'"},
-			Children: []catalog.Child{{Name: "rules", Path: "rules", Kind: catalog.Collection}}},
+		{
+			ID: "a/roles", Path: "/policies", Kind: catalog.Collection, Query: catalog.Query{Filter: "scopeId eq '/' and scopeType eq 'Role'"},
+			Children: []catalog.Child{{Name: "rules", Path: "rules", Kind: catalog.Collection}},
+		},
 		{ID: "a/groups", Path: "/policies", Kind: catalog.Collection, Query: catalog.Query{Filter: "scopeId eq '{id}' and scopeType eq 'Group'"}, Each: &catalog.Each{Path: "/groups"}},
-		{ID: "a/some", Path: "/schedules", Kind: catalog.Collection, Query: catalog.Query{Filter: "groupId eq '{id}'"},
-			Each: &catalog.Each{Path: "/groups", Query: catalog.Query{Filter: "special eq true"}}},
+		{
+			ID: "a/some", Path: "/schedules", Kind: catalog.Collection, Query: catalog.Query{Filter: "groupId eq '{id}'"},
+			Each: &catalog.Each{Path: "/groups", Query: catalog.Query{Filter: "special eq true"}},
+		},
 	})
 	for _, test := range []struct{ path, filter, want string }{
 		{"all", "", "a/all"},
