@@ -129,6 +129,7 @@ func TestKnownSecretsAreMarked(t *testing.T) {
 		"entra/trust-framework-key-sets":                  {"keys/*/k", "keys/*/d", "keys_v2/*/k", "keys_v2/*/d"},
 		"entra/fraud-protection-providers":                {"privateKey", "serverToken"},
 		"entra/web-application-firewall-providers":        {"apiToken", "accessToken", "clientSecret", "clientToken"},
+		"entra/access-package-assignment-policies":        {"customExtensionStageSettings/*/customExtension/endpointConfiguration/url", "customExtensionStageSettings/*/customExtension/endpointConfiguration/targetUrl"},
 		"entra/access-package-catalogs":                   {"customWorkflowExtensions/*/endpointConfiguration/url", "customWorkflowExtensions/*/endpointConfiguration/targetUrl"},
 		"entra/api-connectors":                            {"authenticationConfiguration/password", "targetUrl"},
 		"entra/authentication-event-listeners":            {"handler/customExtension/endpointConfiguration/url", "handler/customExtension/endpointConfiguration/targetUrl"},
