@@ -129,14 +129,24 @@ func TestKnownSecretsAreMarked(t *testing.T) {
 		"entra/trust-framework-key-sets":                  {"keys/*/k", "keys/*/d", "keys_v2/*/k", "keys_v2/*/d"},
 		"entra/fraud-protection-providers":                {"privateKey", "serverToken"},
 		"entra/web-application-firewall-providers":        {"apiToken", "accessToken", "clientSecret", "clientToken"},
-		"intune/device-configurations":                    {"omaSettings/*/secretReferenceValueId", "**/preSharedKey"},
+		"entra/access-package-assignment-policies":        {"customExtensionStageSettings/*/customExtension/endpointConfiguration/url", "customExtensionStageSettings/*/customExtension/endpointConfiguration/targetUrl"},
+		"entra/access-package-catalogs":                   {"customWorkflowExtensions/*/endpointConfiguration/url", "customWorkflowExtensions/*/endpointConfiguration/targetUrl"},
+		"entra/api-connectors":                            {"authenticationConfiguration/password", "targetUrl"},
+		"entra/authentication-event-listeners":            {"handler/customExtension/endpointConfiguration/url", "handler/customExtension/endpointConfiguration/targetUrl"},
+		"entra/authentication-events-flows":               {"*/customExtension/endpointConfiguration/url", "*/customExtension/endpointConfiguration/targetUrl"},
+		"entra/b2c-user-flow-api-connectors":              {"*/authenticationConfiguration/password", "*/targetUrl"},
+		"entra/b2x-user-flow-api-connectors":              {"*/authenticationConfiguration/password", "*/targetUrl"},
+		"entra/custom-authentication-extensions":          {"endpointConfiguration/url", "endpointConfiguration/targetUrl"},
+		"entra/lifecycle-workflow-custom-extensions":      {"endpointConfiguration/url", "endpointConfiguration/targetUrl"},
+		"intune/device-configurations":                    {"omaSettings/*/secretReferenceValueId", "**/preSharedKey", "customXml"},
+		"intune/resource-access-profiles":                 {"customXml"},
 		"intune/apple-push-certificate":                   {"certificate"},
 		"intune/vpp-tokens":                               {"token"},
 		"intune/apple-enrollment-programs":                {"enrollmentProfiles/*/adminAccountPassword"},
 		"intune/android-device-owner-enrollment-profiles": {"tokenValue", "qrCodeContent", "wifiPassword"},
 		"intune/esim-activation-code-pools":               {"activationCodes/*/matchingIdentifier"},
 		"intune/sideloading-keys":                         {"value"},
-		"teams/workforce-integrations":                    {"encryption/secret"},
+		"teams/workforce-integrations":                    {"encryption/secret", "url"},
 		"global-secure-access/branches":                   {"deviceLinks/*/tunnelConfiguration/preSharedKey", "deviceLinks/*/tunnelConfiguration/zoneRedundancyPreSharedKey"},
 		"windows-365/network-connections":                 {"adDomainPassword"},
 	} {
@@ -171,13 +181,15 @@ func TestSecretsOfSomeTypesAreMarked(t *testing.T) {
 			t.Errorf("%s: the secret settings are not marked", entry.ID)
 		}
 	}
-	for id, rule := range map[string]struct{ property, when string }{
-		"intune/configuration-policies":   {"**/value", setting},
-		"intune/device-configurations":    {"payload", "#microsoft.graph.windows81WifiImportConfiguration"},
-		"intune/resource-access-profiles": {"customXml", "#microsoft.graph.windows10XWifiConfiguration"},
+	for _, rule := range []struct{ id, property, when string }{
+		{"intune/configuration-policies", "**/value", setting},
+		{"intune/device-configurations", "payload", "#microsoft.graph.windows81WifiImportConfiguration"},
+		{"intune/device-configurations", "omaSettings/*/value", "#microsoft.graph.omaSettingString"},
+		{"intune/device-configurations", "omaSettings/*/value", "#microsoft.graph.omaSettingStringXml"},
+		{"intune/device-configurations", "omaSettings/*/value", "#microsoft.graph.omaSettingBase64"},
 	} {
-		if entry, ok := c.Get(id); !ok || !marked(entry, rule.property, rule.when) {
-			t.Errorf("%s: %s of %s is not marked as secret", id, rule.property, rule.when)
+		if entry, ok := c.Get(rule.id); !ok || !marked(entry, rule.property, rule.when) {
+			t.Errorf("%s: %s of %s is not marked as secret", rule.id, rule.property, rule.when)
 		}
 	}
 }

@@ -324,10 +324,12 @@ func filtered(p *place, v *view, filter string) (keep func(number int) bool) {
 		switch {
 		case strings.HasPrefix(term, "appId in ("):
 			keep = func(number int) bool { return number < len(remoteDesktopApplications) }
+		case strings.HasPrefix(term, "resourceProvisioningOptions/"), strings.HasPrefix(term, "onPremisesPublishing/"):
+			keep = someOfMany
 		case !ok || strings.ContainsAny(name, "/( "):
 		case name == "isAssignableToRole":
 			keep = assignableToRole
-		case name == "groupId":
+		case name == "groupId", name == "scopeId" && value != "'/'":
 			p.hash = extend(p.hash, value)
 			p.depth++
 			fallthrough

@@ -112,7 +112,7 @@ func title(name string) string {
 
 // idProperties name the ids of what has no `id`.
 var idProperties = map[string]string{
-	"partners": "tenantId", "tenants": "tenantId", "profilecardproperties": "directoryPropertyName", "profilesources": "sourceId",
+	"m365capabilities": "name", "partners": "tenantId", "tenants": "tenantId", "profilecardproperties": "directoryPropertyName", "profilesources": "sourceId",
 }
 
 // nameProperties name the names of what has no `displayName`.
@@ -122,7 +122,7 @@ var nameProperties = map[string]string{
 	"chromeosonboardingsettings": "ownerUserPrincipalName", "enterprisecodesigningcertificates": "subject",
 	"compliancepolicies": "name", "configurationpolicies": "name", "exchangeconnectors": "serverName",
 	"grouppolicyuploadeddefinitionfiles": "fileName", "sensitivetypes": "name", "sensitivitylabels": "name",
-	"partners": "tenantId", "profilecardproperties": "directoryPropertyName",
+	"partners": "tenantId", "profilecardproperties": "directoryPropertyName", "rolemanagementpolicyassignments": "roleDefinitionId",
 	"columns": "name", "contenttypes": "name", "externalpartnersettings": "partnerId", "grouplifecyclepolicies": "managedGroupTypes",
 }
 
@@ -278,6 +278,9 @@ func groupFields(w *writer, c *content) {
 
 // assignableToRole says which groups may hold roles.
 func assignableToRole(number int) bool { return number%4 == 0 }
+
+// someOfMany are the groups that have a team, and the applications that are published.
+func someOfMany(number int) bool { return number%8 == 0 }
 
 // The service principals of Windows remote desktop, which a catalog may look for.
 var remoteDesktopApplications = [...]string{"a4a365df-50f1-4397-bc59-1a1564b8bb9c", "270efc09-cd0d-444b-a71f-39af4910ec45"}

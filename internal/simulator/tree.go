@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	_ "embed" // for the table
 	"strings"
 
 	"understudy.internal/internal/facts"
@@ -51,41 +52,41 @@ type addition struct {
 	kind          kind
 }
 
-// additions come from the reference of each resource; permissions are those of
-// the path above.
+// additionTable has one path a line: version, path and kind, with tabs between them.
+// Lines that begin with # are comments. The paths are from the reference of each
+// resource; permissions are those of the path above.
+//
+//go:embed additions.tsv
+var additionTable string
+
 func additions() []addition {
-	list := []addition{
-		{"v1.0", "/identityGovernance/entitlementManagement/catalogs/{id}/resources", collection},
-		{"v1.0", "/identityGovernance/entitlementManagement/catalogs/{id}/customWorkflowExtensions", collection},
-		{"v1.0", "/directory/administrativeUnits/{id}/extensions", collection},
-		{"v1.0", "/policies/authenticationStrengthPolicies/{id}/combinationConfigurations", collection},
-		{"v1.0", "/policies/featureRolloutPolicies/{id}/appliesTo", collection},
-		{"v1.0", "/agreements/{id}/file/localizations", collection},
-		{"v1.0", "/admin/configurationManagement/configurationMonitors/{id}/baseline", object},
-		{"beta", "/admin/windows/updates/tenantSettings/mdmAppSettings", collection},
-		{"beta", "/networkAccess/settings/enrichedAuditLogs", object},
-		{"beta", "/networkAccess/forwardingProfiles/{id}/policies", collection},
-		{"beta", "/deviceManagement/windowsAutopilotDeploymentProfiles/{id}/assignments", collection},
-		{"beta", "/deviceManagement/roleScopeTags/{id}/assignments", collection},
-	}
-	for _, name := range []string{
-		"macOSScepCertificateProfile", "windows81SCEPCertificateProfile", "androidScepCertificateProfile",
-		"androidWorkProfileScepCertificateProfile", "androidDeviceOwnerScepCertificateProfile", "aospDeviceOwnerScepCertificateProfile",
-	} {
-		list = append(list, addition{"beta", "/deviceManagement/deviceConfigurations/{id}/microsoft.graph." + name + "/rootCertificate", object})
+	var list []addition
+	for line := range strings.Lines(additionTable) {
+		cells := strings.Split(strings.TrimSpace(line), "\t")
+		if len(cells) != 3 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		k := object
+		if cells[2] == "collection" {
+			k = collection
+		}
+		list = append(list, addition{cells[0], cells[1], k})
 	}
 	return list
 }
 
 // What is special about some collections, by pattern in lower case.
 var (
-	foreignCollections = []string{"/agreements", "/sites/{id}/termstore/sets"}
+	foreignCollections = []string{"/agreements", "/applications", "/serviceprincipals", "/sites/{id}/termstore/sets"}
 	unpagedCollections = []string{"/directoryroles", "/groups/{id}/grouplifecyclepolicies"}
 	optionalObjects    = []string{
 		"identitysynchronization", "federationconfiguration", "defaultiosenrollmentprofile", "defaultmacosenrollmentprofile",
 		"microsofttunnelconfiguration", "planconfiguration", "taskconfiguration", "schema", "identitycertificate",
 		"identitycertificateforclientauthentication", "rootcertificate", "rootcertificateforservervalidation",
 		"rootcertificatesforservervalidation", "rootcertificateforclientvalidation",
+		"secondaryidentitycertificateforclientauthentication", "secondaryrootcertificateforclientvalidation",
+		"smimesigningcertificate", "smimeencryptioncertificate", "singlesignonextensionpkinitcertificate",
+		"onpremisespublishing", "applicationsegments", "m365capabilities", "dataconnector", "year", "retentioneventtype",
 	}
 )
 

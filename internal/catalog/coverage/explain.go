@@ -96,10 +96,20 @@ func (x *explainer) peer(p facts.PeerEndpoint) finding {
 	if !p.Graph() {
 		return x.named("api", p.Version, x.texts.APIs)
 	}
-	if types := x.reads.find(p.Path); types != nil {
+	if types := x.reads.covering(p.Path, filterOf(p.Query)); types != nil {
 		return finding{types: types}
 	}
 	return x.listed(explanation{Path: p.Path}, x.texts.Paths)
+}
+
+// filterOf returns the `$filter` of a peer's query; its options are joined by `; `.
+func filterOf(query string) string {
+	for option := range strings.SplitSeq(query, "; ") {
+		if filter, ok := strings.CutPrefix(option, "$filter="); ok {
+			return filter
+		}
+	}
+	return ""
 }
 
 // reference says what became of a configuration of the reference product.
@@ -130,7 +140,7 @@ func (x *explainer) listed(wanted explanation, texts []explanation) finding {
 			return finding{types: e.Types, why: e.Why}
 		}
 	}
-	x.fail("the %s is read by no type and not explained", wanted.name())
+	x.fail("the %s is read by no type, or not all of it, and not explained", wanted.name())
 	return finding{}
 }
 

@@ -1,6 +1,7 @@
 package coverage
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,9 +19,9 @@ type tables struct {
 	reference []facts.ReferenceConfiguration
 }
 
-// Write writes the coverage page, in Markdown. It fails when coverage.yaml leaves
-// a row of the facts unexplained, explains one that does not exist, or when w
-// fails.
+// Write writes the coverage page, in Markdown. It fails when coverage.yaml or
+// unread.yaml leave a row of the facts unexplained, explain one that does not exist,
+// or when w fails.
 func Write(w io.Writer, c *catalog.Catalog) error {
 	endpoints, err := facts.Endpoints()
 	if err != nil {
@@ -34,7 +35,7 @@ func Write(w io.Writer, c *catalog.Catalog) error {
 	if err != nil {
 		return fmt.Errorf("reading the reference: %w", err)
 	}
-	text, err := page(c, explanationsText, tables{endpoints, peers, reference})
+	text, err := page(c, explanationsText, unreadText, tables{endpoints, peers, reference})
 	if err != nil {
 		return err
 	}
@@ -55,8 +56,12 @@ const (
 // elsewhere is the line of the summary for what no type reads.
 const elsewhere = "not read"
 
-func page(c *catalog.Catalog, explanationsText string, rows tables) (string, error) {
+func page(c *catalog.Catalog, explanationsText, unreadText string, rows tables) (string, error) {
 	texts, err := parseExplanations(explanationsText)
+	if err != nil {
+		return "", err
+	}
+	notRead, err := parseUnread(unreadText)
 	if err != nil {
 		return "", err
 	}
@@ -91,33 +96,19 @@ func page(c *catalog.Catalog, explanationsText string, rows tables) (string, err
 		count(f.workload(), column)
 		fmt.Fprintf(into, "| %s | `%s` | %s |\n", cell(p.Name), p.Version+" "+cell(p.Path), f)
 	}
-	if err := x.err(); err != nil {
+	configuration, read, err := x.documented(rows.endpoints, notRead)
+	if err := errors.Join(x.err(), err); err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	b.WriteString(head)
 	writeSummary(&b, summary)
-	configuration, read := x.documented(rows.endpoints)
-	fmt.Fprintf(&b, documentedText, configuration, read)
+	fmt.Fprintf(&b, documentedText, configuration, read, configuration-read)
+	b.WriteString(notRead.table())
 	b.WriteString(referenceHead + reference.String() + otherReferences(rows.reference, texts))
 	b.WriteString(entraExporterHead + entraExporter.String())
 	b.WriteString(intuneCDHead + intuneCD.String())
 	return b.String(), nil
-}
-
-// documented counts the configuration paths that Microsoft documents, and those
-// of them that the catalog reads.
-func (x *explainer) documented(endpoints []facts.Endpoint) (configuration, read int) {
-	for _, e := range endpoints {
-		if e.Class != facts.ClassConfig {
-			continue
-		}
-		configuration++
-		if x.reads.find(e.Path) != nil {
-			read++
-		}
-	}
-	return configuration, read
 }
 
 // workload is the workload of the first type that reads a row.

@@ -15,7 +15,23 @@ lists the types.
 `
 	documentedText = `
 Microsoft documents %d paths of tenant configuration in Graph (every depth, most of
-them below a few objects); %d of them are read.
+them below a few objects); %d of them are read. Of the other %d the next section says
+why not.
+`
+	unreadHead = `
+## What is not read
+
+Paths of tenant configuration in Microsoft Graph that nothing reads, with how many of the
+facts each line is for. ` + "`*` is any part of a segment, `**`" + ` any number of them.
+
+| why | paths | |
+|---|---:|---|
+`
+	limitsHead = `
+## What is read in part
+
+| types | |
+|---|---|
 `
 	referenceHead = `
 ## The reference product

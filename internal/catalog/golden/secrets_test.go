@@ -13,19 +13,31 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// secretName matches names of properties that hold a secret, whatever the type.
-var secretName = regexp.MustCompile(`(?i)(password|passphrase|secret|secretText|privateKey|sharedKey|pkcs12Value|accessToken|refreshToken|apiToken|bearerToken)$`)
+// secretName matches names of properties that hold a secret, whatever the type. The
+// URL of what a service calls is one: it may hold the key that is needed for the call.
+// https://learn.microsoft.com/entra/identity-platform/custom-extension-tokenissuancestart-configuration
+var secretName = regexp.MustCompile(`(?i)(password|passphrase|secret|secretText|privateKey|sharedKey|pkcs12Value|accessToken|refreshToken|apiToken|bearerToken|serverToken|customXml` +
+	`|(target|callback|trigger|webhook|hook)(Url|Uri))$`)
+
+// keyInURL matches a URL with a key or a signature in it, whatever the name of its
+// property.
+var keyInURL = regexp.MustCompile(`(?i)://[^ ]*[?&](code|sig|key|token|secret|user_code|subscription-key)=[^&]`)
 
 // secretsOfTypes are secrets whose names say nothing: the property by the type of the
 // object.
 var secretsOfTypes = map[string]string{
+	// https://learn.microsoft.com/graph/api/resources/logicapptriggerendpointconfiguration
+	"#microsoft.graph.logicAppTriggerEndpointConfiguration": "url",
+	// What Intune encrypts since it can, and may have kept in clear before.
+	// https://learn.microsoft.com/graph/api/resources/intune-deviceconfig-omasetting
+	"#microsoft.graph.omaSettingString":    "value",
+	"#microsoft.graph.omaSettingStringXml": "value",
+	"#microsoft.graph.omaSettingBase64":    "value",
 	// https://learn.microsoft.com/graph/api/resources/intune-shared-devicemanagementconfigurationsecretsettingvalue
 	"#microsoft.graph.deviceManagementConfigurationSecretSettingValue": "value",
 	// The XML of a network has its key.
 	// https://learn.microsoft.com/graph/api/resources/intune-deviceconfig-windows81wifiimportconfiguration
 	"#microsoft.graph.windows81WifiImportConfiguration": "payload",
-	// https://learn.microsoft.com/graph/api/resources/intune-rapolicy-windows10xwificonfiguration
-	"#microsoft.graph.windows10XWifiConfiguration": "customXml",
 }
 
 // inClear is how secrets in fixtures begin that can be told by their type only. No
@@ -71,7 +83,8 @@ func secretsInClear(value any, path string) []string {
 		ofType, _ := value["@odata.type"].(string)
 		for _, name := range slices.Sorted(maps.Keys(value)) {
 			text, isText := value[name].(string)
-			isSecret := secretName.MatchString(name) || secretsOfTypes[ofType] == name
+			isSecret := secretName.MatchString(name) || secretsOfTypes[ofType] == name || keyInURL.MatchString(text) ||
+				name == "value" && value["valueState"] != nil // a secret setting, whatever its type is called
 			if isText && text != "" && isSecret && !strings.HasPrefix(text, "hmac-sha256:") {
 				found = append(found, path+"/"+name)
 			}
@@ -86,4 +99,34 @@ func secretsInClear(value any, path string) []string {
 		}
 	}
 	return found
+}
+
+// TestSecretsAreFound: what is in clear is found by its name, by the type of its object,
+// by a sibling, by a key in a URL; what is hidden or no secret is not.
+func TestSecretsAreFound(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		document string
+		want     []string
+	}{
+		"password":               {`{"a":[{"adminPassword":"x"}]}`, []string{"/a/0/adminPassword"}},
+		"hidden":                 {`{"adminPassword":"hmac-sha256:00"}`, nil},
+		"target of an extension": {`{"endpointConfiguration":{"targetUrl":"https://h.example"}}`, []string{"/endpointConfiguration/targetUrl"}},
+		"trigger of a Logic App": {`{"@odata.type":"#microsoft.graph.logicAppTriggerEndpointConfiguration","url":"https://l.example"}`, []string{"/url"}},
+		"key of a function":      {`{"link":"https://f.example/api?x=1&code=k"}`, []string{"/link"}},
+		"signature":              {`{"link":"https://l.example/run?sig=s"}`, []string{"/link"}},
+		"no key":                 {`{"link":"https://l.example/run?sp=%2Frun&codes=1"}`, nil},
+		"OMA-URI setting":        {`{"@odata.type":"#microsoft.graph.omaSettingString","value":"x"}`, []string{"/value"}},
+		"OMA-URI number":         {`{"@odata.type":"#microsoft.graph.omaSettingInteger","value":1}`, nil},
+		"secret setting":         {`{"@odata.type":"#microsoft.graph.somethingNew","value":"x","valueState":"notEncrypted"}`, []string{"/value"}},
+		"other setting":          {`{"@odata.type":"#microsoft.graph.somethingNew","value":"x"}`, nil},
+	} {
+		var document any
+		if err := json.Unmarshal([]byte(test.document), &document); err != nil {
+			t.Fatal(err)
+		}
+		if got := secretsInClear(document, ""); !slices.Equal(got, test.want) {
+			t.Errorf("%s: found %v, want %v", name, got, test.want)
+		}
+	}
 }
