@@ -53,7 +53,9 @@ type answer struct {
 	body   []byte
 }
 
-func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
+// ok says whether the answer has what was asked for. Other statuses of success say
+// that it has not: nothing (204), not yet (202), a part (206).
+func (a *answer) ok() bool { return a.status == http.StatusOK }
 
 // finalError is an error that no further attempt can mend.
 type finalError struct{ error }

@@ -53,6 +53,11 @@ func TestHostileAnswers(t *testing.T) {
 		"null":                 {ok(`null`), reasonInvalid},
 		"no value":             {ok(`{"a":1}`), reasonInvalid},
 		"value is an object":   {ok(`{"value":{}}`), reasonInvalid},
+		"value is null":        {ok(`{"value":null}`), reasonInvalid},
+		"error with 200":       {ok(`{"error":{"code":"InternalServerError","message":"x"}}`), reasonInvalid},
+		"error beside a list":  {ok(`{"value":[{"id":"a"}],"error":{"code":"x","message":"y"}}`), reasonInvalid},
+		"error before a list":  {ok(`{"error":{"message":"y"},"value":[{"id":"a"}]}`), reasonInvalid},
+		"text of an error":     {ok(`{"value":[{"id":"a"}],"error":"x"}`), reasonInvalid},
 		"item is a number":     {ok(`{"value":[1]}`), reasonInvalid},
 		"item is null":         {ok(`{"value":[null]}`), reasonInvalid},
 		"duplicate keys":       {ok(`{"value":[{"id":"a","x":1,"x":2}]}`), reasonInvalid},
@@ -62,6 +67,9 @@ func TestHostileAnswers(t *testing.T) {
 		"too deep":             {ok(`{"value":[` + strings.Repeat("[", 20_000) + `]}`), reasonInvalid},
 		"no id":                {ok(`{"value":[{"x":1}]}`), reasonInvalid},
 		"next is a number":     {ok(`{"value":[],"@odata.nextLink":1}`), reasonInvalid},
+		"next, of OData 3":     {ok(`{"value":[{"id":"a"}],"odata.nextLink":"things?x=3"}`), reasonInvalid},
+		"next, of OData 4.01":  {ok(`{"value":[{"id":"a"}],"@nextLink":"things?x=3"}`), reasonInvalid},
+		"next is null":         {ok(`{"value":[],"@odata.nextLink":null}`), reasonInvalid},
 		"next is empty":        {ok(`{"value":[],"@odata.nextLink":""}`), reasonInvalid},
 		"too large":            {ok(`{"value":[{"id":"a","x":"` + strings.Repeat("x", 70_000) + `"}]}`), reasonInvalid},
 		"redirect":             {raw(302, map[string]string{"Location": "https://evil.test/"}, ""), reasonInvalid},
@@ -79,7 +87,9 @@ func TestHostileAnswers(t *testing.T) {
 		"504":                  {fail(504, "x", "x"), reasonUnavailable},
 		"404 without an error": {raw(404, nil, "not here"), reasonInvalid},
 		"403 odd error":        {raw(403, nil, `{"error":["x"]}`), reasonPermission},
+		"202":                  {raw(202, nil, things(2)), reasonInvalid},
 		"204":                  {raw(204, nil, ""), reasonInvalid},
+		"206":                  {raw(206, nil, things(2)), reasonInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("first page", func(t *testing.T) {
