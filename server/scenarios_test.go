@@ -95,6 +95,10 @@ func scenarioCases() []scenarioCase {
 		{name: "page-missing", tenant: "contoso", wrong: fault("page-missing", groupsList, 0)},
 		{name: "not-available", tenant: "contoso", wrong: fault("not-available", "/beta/deviceManagement/deviceConfigurations", 0)},
 		{
+			name: "not-available-confirmed", tenant: "contoso", wrong: fault("not-available", "/beta/deviceManagement/deviceConfigurations", 0),
+			spec: &understudyv1.SyncSpec{AcceptCollapse: []string{"intune/device-configurations"}},
+		},
+		{
 			name: "permission-missing", tenant: "contoso",
 			wrong: []simulator.Scenario{{Name: "permission-missing", Identity: "service-principal", Permission: "DeviceManagementConfiguration.Read.All"}},
 		},
