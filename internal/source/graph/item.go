@@ -18,7 +18,11 @@ func (r *reading) complete(p place, id, key string, e entry) error {
 	if err != nil {
 		return err
 	}
-	return r.give(id, full.name, full.raw)
+	raw, err := r.whole(r.ctx, p, full.raw)
+	if err != nil {
+		return err
+	}
+	return r.give(id, full.name, raw)
 }
 
 // assemble returns an item with the answers of its detail read and its children.

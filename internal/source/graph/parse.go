@@ -185,7 +185,7 @@ func (r reader) entry(k *keys) (entry, error) {
 			}
 		}
 		for _, child := range k.children {
-			e.clash = e.clash || string(name) == child
+			e.clash = e.clash || isOf(name, child)
 		}
 		switch string(name) {
 		case "error":
@@ -201,6 +201,12 @@ func (r reader) entry(k *keys) (entry, error) {
 	})
 	e.raw = raw
 	return e, err
+}
+
+// isOf says whether a name is that of a property, or of what is said of it.
+func isOf(name []byte, property string) bool {
+	of, _, _ := bytes.Cut(name, []byte("@"))
+	return string(of) == property
 }
 
 // isAnnotation says whether a name is not that of a property of the object.
@@ -351,7 +357,8 @@ type member struct {
 }
 
 // withMembers returns an object with more properties. Those that it has already
-// under these names are left out, when clash says that there are any.
+// under these names are left out with what is said of them, when clash says that there
+// are any.
 func withMembers(e entry, members []member) ([]byte, error) {
 	if len(members) == 0 {
 		return e.raw, nil
@@ -389,7 +396,7 @@ func without(object []byte, members []member) ([]byte, error) {
 			return err
 		}
 		for _, m := range members {
-			if m.name == string(name) {
+			if isOf(name, m.name) {
 				return nil
 			}
 		}

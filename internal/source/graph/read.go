@@ -227,10 +227,10 @@ func (r *reading) begin(c *call, p place, parent string, e entry) error {
 	if parent != "" {
 		id = parent + "/" + id
 	}
-	if r.t.Detail == nil && len(r.t.Children) == 0 {
+	if r.t.Detail == nil && len(r.t.Children) == 0 && !saysMore(e.raw) {
 		return r.give(id, e.name, e.raw)
 	}
-	if !safeID(e.id) {
+	if (r.t.Detail != nil || len(r.t.Children) > 0) && !safeID(e.id) {
 		_ = r.note(invalid(c.operation, "the id of an item cannot stand in a path"))
 		return nil
 	}
