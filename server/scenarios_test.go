@@ -87,6 +87,10 @@ func scenarioCases() []scenarioCase {
 		{name: "type-fails-403", tenant: "contoso", wrong: fault("type-fails", groupsList, 403)},
 		{name: "type-fails-404", tenant: "contoso", wrong: fault("type-fails", groupsList, 404)},
 		{name: "type-fails-500", tenant: "contoso", wrong: fault("type-fails", groupsList, 500)},
+		{
+			name: "type-fails-200", tenant: "contoso", // an error with a status of success
+			wrong: append(fault("type-fails", "/v1.0/print/settings", 200), fault("type-fails", "/beta/deviceManagement/deviceHealthScripts/*$", 200)...),
+		},
 		{name: "truncated-json", tenant: "contoso", wrong: fault("truncated-json", groupsList, 0)},
 		{name: "list-collapsed", tenant: "contoso", wrong: fault("list-collapsed", groupsList, 0)},
 		{name: "next-link-loop", tenant: "contoso", wrong: fault("next-link-loop", groupsList, 0)},

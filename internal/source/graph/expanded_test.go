@@ -69,7 +69,8 @@ func TestExpandedListsAreRead(t *testing.T) {
 			`{"id":"i1","a":[{"b":[{"n":1},{"n":2}]}],"a@odata.count":1}`,
 		},
 		"with an escape, of OData 4.01": {
-			`{"id":"i1","a":[],"a\u0040nextLin\u006b":"SERVER/a"}`, map[string]string{"a": `{"value":[{"n":1}]}`},
+			`{"id":"i1","a":[],"a\u0040nextLin\u006b":"SERVER/a"}`,
+			map[string]string{"a": `{"value":[{"n":1}]}`},
 			`{"id":"i1","a":[{"n":1}]}`,
 		},
 		"it says how long it is": {
@@ -166,23 +167,29 @@ func TestExpandedListsEverywhere(t *testing.T) {
 	}{
 		"a singleton": {singleton("/things/i1/object"), map[string]string{"object": `{` + cut + `}`}, port.SingletonID, `{` + whole + `}`},
 		"a detail": {
-			detailed, map[string]string{"list": `{"value":[{"id":"x","a":[],"a@odata.nextLink":"no"}]}`, "list/x": `{"id":"x",` + cut + `}`},
+			detailed,
+			map[string]string{"list": `{"value":[{"id":"x","a":[],"a@odata.nextLink":"no"}]}`, "list/x": `{"id":"x",` + cut + `}`},
 			"x", `{"id":"x",` + whole + `}`,
 		},
 		"an object of an item": {
 			child(catalog.Singleton), map[string]string{"list": `{"value":[{"id":"x"}]}`, "list/x/c": `{` + cut + `}`}, "x", `{"id":"x","c":{` + whole + `}}`,
 		},
 		"an element of an item": {
-			child(catalog.Collection), map[string]string{"list": `{"value":[{"id":"x"}]}`, "list/x/c": `{"value":[{` + cut + `}]}`}, "x",
+			child(catalog.Collection),
+			map[string]string{"list": `{"value":[{"id":"x"}]}`, "list/x/c": `{"value":[{` + cut + `}]}`},
+			"x",
 			`{"id":"x","c":[{` + whole + `}]}`,
 		},
 		"a list that is read on its own": {
 			child(catalog.Collection),
-			map[string]string{"list": `{"value":[{"id":"x","c@odata.nextLink":"no","c":[{}]}]}`, "list/x/c": `{"value":[{"n":1}]}`}, "x",
+			map[string]string{"list": `{"value":[{"id":"x","c@odata.nextLink":"no","c":[{}]}]}`, "list/x/c": `{"value":[{"n":1}]}`},
+			"x",
 			`{"id":"x","c":[{"n":1}]}`,
 		},
 		"its link alone": {
-			child(catalog.Collection), map[string]string{"list": `{"value":[{"id":"x","c@odata.nextLink":"no"}]}`, "list/x/c": `{"value":[]}`}, "x",
+			child(catalog.Collection),
+			map[string]string{"list": `{"value":[{"id":"x","c@odata.nextLink":"no"}]}`, "list/x/c": `{"value":[]}`},
+			"x",
 			`{"id":"x","c":[]}`,
 		},
 	} {
