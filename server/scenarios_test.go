@@ -87,6 +87,10 @@ func scenarioCases() []scenarioCase {
 		{name: "type-fails-403", tenant: "contoso", wrong: fault("type-fails", groupsList, 403)},
 		{name: "type-fails-404", tenant: "contoso", wrong: fault("type-fails", groupsList, 404)},
 		{name: "type-fails-500", tenant: "contoso", wrong: fault("type-fails", groupsList, 500)},
+		{
+			name: "type-fails-200", tenant: "contoso", // an error with a status of success
+			wrong: append(fault("type-fails", "/v1.0/print/settings", 200), fault("type-fails", "/beta/deviceManagement/deviceHealthScripts/*$", 200)...),
+		},
 		{name: "truncated-json", tenant: "contoso", wrong: fault("truncated-json", groupsList, 0)},
 		{name: "list-collapsed", tenant: "contoso", wrong: fault("list-collapsed", groupsList, 0)},
 		{name: "next-link-loop", tenant: "contoso", wrong: fault("next-link-loop", groupsList, 0)},
@@ -94,6 +98,10 @@ func scenarioCases() []scenarioCase {
 		{name: "page-fails", tenant: "contoso", wrong: fault("page-fails", groupsList, 0)},
 		{name: "page-missing", tenant: "contoso", wrong: fault("page-missing", groupsList, 0)},
 		{name: "not-available", tenant: "contoso", wrong: fault("not-available", "/beta/deviceManagement/deviceConfigurations", 0)},
+		{
+			name: "not-available-confirmed", tenant: "contoso", wrong: fault("not-available", "/beta/deviceManagement/deviceConfigurations", 0),
+			spec: &understudyv1.SyncSpec{AcceptCollapse: []string{"intune/device-configurations"}},
+		},
 		{
 			name: "permission-missing", tenant: "contoso",
 			wrong: []simulator.Scenario{{Name: "permission-missing", Identity: "service-principal", Permission: "DeviceManagementConfiguration.Read.All"}},

@@ -54,7 +54,20 @@ func DefaultNotAvailable() []Answer {
 		{Message: "tenant doesn't have premium license"},
 		// SharePoint, where the tenant has none.
 		{Status: http.StatusBadRequest, Message: "Tenant does not have a SPO license"},
-		// A path that a national cloud does not have.
-		{Status: http.StatusBadRequest, Message: "Resource not found for the segment"},
 	}
+}
+
+// globalGraph is Microsoft Graph of the global cloud, which has every path.
+const globalGraph = "https://graph.microsoft.com"
+
+// NotAvailableIn returns the answers of [DefaultNotAvailable], and those that say so in
+// the cloud of a Microsoft Graph only, by its address.
+func NotAvailableIn(graph string) []Answer {
+	answers := DefaultNotAvailable()
+	if strings.EqualFold(strings.TrimRight(graph, "/"), globalGraph) {
+		return answers // there it says that the path is wrong, or not the one any more
+	}
+	// A path that a national cloud does not have.
+	// https://learn.microsoft.com/graph/deployments
+	return append(answers, Answer{Status: http.StatusBadRequest, Message: "Resource not found for the segment"})
 }

@@ -72,8 +72,13 @@ func fullReadingAfter(tenant, configurationType string) time.Duration {
 // result is to say of it and what the next reading needs.
 func (tr *typeReader) incremental(who *actor) error {
 	r := tr.run
-	tr.mode, tr.removed, tr.next = understudyv1.ReadMode_READ_MODE_FULL, nil, nil
-	if tr.t.Delta == nil || r.tenant.Cursors == nil {
+	tr.mode, tr.removed, tr.without, tr.next = understudyv1.ReadMode_READ_MODE_FULL, nil, nil, nil
+	switch {
+	case tr.t.Delta == nil:
+		increment, err := r.session.ReadSince(who.ctx, tr.t, who.port, nil, tr.sink)
+		tr.without = increment.Without
+		return err
+	case r.tenant.Cursors == nil:
 		return r.session.Read(who.ctx, tr.t, who.port, tr.sink)
 	}
 	var err error

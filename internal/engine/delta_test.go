@@ -81,6 +81,9 @@ func (d deltaSession) ReadSince(
 	ctx context.Context, t *catalog.Type, identity port.Identity, since port.Cursor, sink func(port.Item) error,
 ) (port.Increment, error) {
 	s := d.stage
+	if t.Delta == nil {
+		return d.Session.ReadSince(ctx, t, identity, since, sink)
+	}
 	s.since = append(s.since, string(since))
 	if since == nil {
 		return port.Increment{Mode: modeFull, Cursor: port.Cursor("after full")}, d.Read(ctx, t, identity, sink)

@@ -137,6 +137,37 @@ func TestEndings(t *testing.T) {
 			},
 		},
 		{
+			name: "what was backed up is not believed to be gone",
+			setUp: func(s *stage) {
+				s.source.reads["entra/sp-1"] = fails(readError(unavailable))
+				s.source.without = map[string][]string{"entra/sp-2": {"a"}}
+				s.vault.collapse["entra/sp-1"], s.vault.collapse["entra/sp-2"] = true, true
+			},
+			spec:    &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1", "entra/sp-2"}},
+			commits: true,
+			want: []string{
+				"started 2", "authenticated SERVICE_PRINCIPAL", "committed", "finished PARTIALLY_SUCCEEDED CONFIGURATIONS_FAILED",
+				"entra/sp-1 INCOMPLETE FEATURE_NOT_AVAILABLE by SERVICE_PRINCIPAL",
+				"entra/sp-2 INCOMPLETE FEATURE_NOT_AVAILABLE by SERVICE_PRINCIPAL",
+			},
+		},
+		{
+			name: "that it is gone is confirmed",
+			setUp: func(s *stage) {
+				s.source.reads["entra/sp-1"] = fails(readError(unavailable))
+				s.source.without = map[string][]string{"entra/sp-2": {"a"}}
+				s.vault.collapse["entra/sp-1"], s.vault.collapse["entra/sp-2"] = true, true
+			},
+			spec: &understudyv1.SyncSpec{
+				ConfigurationTypes: []string{"entra/sp-1", "entra/sp-2"}, AcceptCollapse: []string{"entra/sp-1", "entra/sp-2"},
+			},
+			commits: true,
+			want: []string{
+				"started 2", "authenticated SERVICE_PRINCIPAL", "committed", "finished SUCCEEDED",
+				"entra/sp-1 NOT_AVAILABLE FEATURE_NOT_AVAILABLE by SERVICE_PRINCIPAL", "entra/sp-2 CHANGED UNSPECIFIED by SERVICE_PRINCIPAL",
+			},
+		},
+		{
 			name:    "an item that cannot be stored makes its type incomplete",
 			setUp:   func(s *stage) { s.source.reads["entra/sp-1"] = items("a", "unstorable", "b") },
 			spec:    &understudyv1.SyncSpec{ConfigurationTypes: []string{"entra/sp-1"}},

@@ -51,6 +51,9 @@ func failureMessage(
 	switch {
 	case detail == userOnlyDetail:
 		text.remedy = "Let the sync use the user, or leave the configuration type out."
+	case detail == vanishedDetail:
+		text.remedy = "If it was removed on purpose, sync again with accept_collapse; if not, see the help on this reason."
+		text.fixed = false
 	case detail == filterRefusedDetail:
 		text.remedy = "Mend or remove the filter in the tenant's definition, then sync again."
 	case reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_PERMISSION_MISSING:
@@ -69,6 +72,10 @@ const userOnlyDetail = "only the user can read this: Microsoft Graph refuses app
 // filterRefusedDetail is the detail of a type whose list was refused with a filter
 // of the tenant's definition, which is the likely reason.
 const filterRefusedDetail = "Microsoft Graph refused the list with the filter that the tenant's definition has for it"
+
+// vanishedDetail is the detail of a type that the tenant says it does not have, in part
+// or at all, although it was backed up before.
+const vanishedDetail = "the tenant says that this, or a part of it, does not exist here any more, although it was backed up before"
 
 // permissionText names what the identity may lack. Microsoft Graph does not say
 // which of it is missing.

@@ -72,6 +72,12 @@ func TestFailureMessages(t *testing.T) {
 				"The previous content is kept.",
 		},
 		{
+			name: "what was there", configurationType: "entra/sp-2", read: read(noFeature, "the tenant does not have this feature"), collapse: true,
+			want: "The tenant says that this, or a part of it, does not exist here any more, although it was backed up before. " +
+				"If it was removed on purpose, sync again with accept_collapse; if not, see the help on this reason. " +
+				"The previous content is kept.",
+		},
+		{
 			name: "a collapse", configurationType: "entra/sp-2", read: items(), collapse: true,
 			want: "The list is so much shorter than the backup that it is not believed yet. If the items were removed on purpose, " +
 				"sync again with accept_collapse, or wait: a later sync that reads the same accepts it. The previous content is kept.",

@@ -96,7 +96,11 @@ func blocks(ids ...string) readFunc {
 }
 
 // fakeSource reads what reads says, or two items.
-type fakeSource struct{ reads map[string]readFunc }
+type fakeSource struct {
+	reads map[string]readFunc
+	// without is [port.Increment.Without] by type.
+	without map[string][]string
+}
 
 func (f *fakeSource) Open() port.Session { return &fakeSession{f} }
 
@@ -112,7 +116,8 @@ func (f *fakeSession) Read(ctx context.Context, t *catalog.Type, identity port.I
 func (f *fakeSession) ReadSince(
 	ctx context.Context, t *catalog.Type, identity port.Identity, _ port.Cursor, sink func(port.Item) error,
 ) (port.Increment, error) {
-	return port.Increment{Mode: understudyv1.ReadMode_READ_MODE_FULL}, f.Read(ctx, t, identity, sink)
+	err := f.Read(ctx, t, identity, sink)
+	return port.Increment{Mode: understudyv1.ReadMode_READ_MODE_FULL, Without: f.source.without[t.ID]}, err
 }
 
 func (f *fakeSession) Stats() port.SourceStats { return port.SourceStats{} }
@@ -237,6 +242,12 @@ func (f *fakeStaging) Settle(t *catalog.Type, reading port.Reading) (port.Settle
 	defer f.vault.mu.Unlock()
 	f.vault.readings[t.ID] = reading
 	s := port.Settlement{Outcome: reading.Outcome, Reason: reading.Reason, Path: t.ID, Items: len(f.staged[t.ID])}
+	gone := reading.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE || len(reading.Without) > 0
+	if gone && f.vault.collapse[t.ID] && !reading.AcceptCollapse {
+		s.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE
+		s.Reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE
+		return s, nil
+	}
 	if reading.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED {
 		if f.vault.collapse[t.ID] && !reading.AcceptCollapse {
 			s.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE

@@ -339,6 +339,15 @@ func TestForgotten(t *testing.T) {
 			},
 		},
 		{
+			name: "it does not exist for it", read: fails(readError(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE)),
+			answer: port.ProbeDifferent,
+			setUp:  func(s *probeStage) { s.vault.collapse["print/user-1"] = true },
+			want: []string{
+				"started 2", "authenticated SERVICE_PRINCIPAL", "committed", "finished PARTIALLY_SUCCEEDED CONFIGURATIONS_FAILED",
+				"entra/sp-1 UNCHANGED UNSPECIFIED by SERVICE_PRINCIPAL", "print/user-1 INCOMPLETE FEATURE_NOT_AVAILABLE by SERVICE_PRINCIPAL",
+			},
+		},
+		{
 			name: "a fault that says nothing of it", read: fails(readError(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_THROTTLED)),
 			answer: port.ProbeEqual,
 			want: []string{

@@ -53,17 +53,25 @@ func (r *run) readType(t *catalog.Type) error {
 		Time:           ended,
 		Since:          reader.sinceOf(a),
 		Removed:        reader.removed,
+		Without:        reader.without,
 	})
 	if err != nil {
 		return &commitError{err}
 	}
 	collapsed := settlement.Reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED
+	vanished := settlement.Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE &&
+		settlement.Reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE
 	byLesson := r.plan.learned(t) && a.identity == understudyv1.Identity_IDENTITY_SERVICE_PRINCIPAL
-	if collapsed && byLesson {
+	if (collapsed || vanished) && byLesson {
 		r.learn(t, port.ProbeDifferent) // the user shall say what there is
 	}
 	if settlement.Reason != a.reason {
 		a.reason, a.detail, a.refused, a.failure = settlement.Reason, "", nil, nil
+	}
+	if vanished {
+		a.outcome, a.detail = settlement.Outcome, vanishedDetail
+		r.logger.Warn("the tenant says that it does not have what was backed up before; the backup keeps it",
+			"configuration_type", t.ID, "parents", len(reader.without))
 	}
 	r.logRefusal(t, a)
 	result := resultOf(t.ID, settlement)
@@ -103,10 +111,12 @@ type typeReader struct {
 	duration time.Duration
 
 	// mode is how it was read; UNSPECIFIED before. basis is what a reading by delta
-	// builds on, removed what that one found to be gone.
+	// builds on, removed what that one found to be gone. without are parents that say
+	// that they do not have the type.
 	mode    understudyv1.ReadMode
 	basis   string
 	removed []string
+	without []string
 	// next is the record for the next reading; nil if there is none.
 	next *record
 	// content is kept for a probe; nil: none follows.

@@ -16,13 +16,17 @@ func (Cursor) String() string { return "[redacted]" }
 // GoString redacts the cursor, so that no formatting can show it.
 func (Cursor) GoString() string { return "[redacted]" }
 
-// Increment says how a type was read that can be read incrementally.
+// Increment says how a type was read.
 type Increment struct {
 	// Mode is FULL when the sink got every item, DELTA when it got every item that
 	// may have changed since the cursor.
 	Mode understudyv1.ReadMode
 	// Removed are the ids of items that are gone since the cursor; DELTA only.
 	Removed []string
+	// Without are the parents that are listed, but say that they do not have the type;
+	// only of a type that is read for each item of another list, and when the reading
+	// is complete. Nothing is known of what the backup has of them.
+	Without []string
 	// Cursor is where the next reading can begin, once the backup holds what this
 	// one read; nil: it has to be in full.
 	Cursor Cursor

@@ -99,9 +99,9 @@ type Session interface {
 	// access, a [*ReadError] when the tenant or the network is the reason, the
 	// error of sink, or the cause of the context.
 	Read(ctx context.Context, configurationType *catalog.Type, identity Identity, sink func(Item) error) error
-	// ReadSince reads like Read, and where it can only what changed since a cursor
-	// that an earlier reading of the same type as the same kind of identity
-	// returned; the backup must hold exactly what it held after that reading. It
+	// ReadSince reads like Read and says how. Where it can it reads only what changed
+	// since a cursor that an earlier reading of the same type as the same kind of
+	// identity returned; the backup must hold exactly what it held after that. It
 	// reads in full without a cursor, with one that does not fit, and wherever the
 	// source cannot say for certain what changed. A reading by delta is all or
 	// nothing: sink got nothing when it failed.
@@ -207,7 +207,8 @@ type Reading struct {
 	Reason understudyv1.ConfigurationFailureReason
 	// Identity is the identity that read, or would have read.
 	Identity understudyv1.Identity
-	// AcceptCollapse switches the collapse guard off for this type.
+	// AcceptCollapse switches the collapse guard off for this type, and believes that
+	// the tenant does not have it any more.
 	AcceptCollapse bool
 	// Time is when the reading ended.
 	Time time.Time
@@ -219,12 +220,16 @@ type Reading struct {
 	// Removed are the ids of the items that are gone, of a reading by delta. Ids
 	// that the backup does not hold are none of its concern.
 	Removed []string
+	// Without is [Increment.Without].
+	Without []string
 }
 
 // Settlement says what the backup holds of a type after a sync.
 type Settlement struct {
 	// Outcome is the final outcome: CHANGED or UNCHANGED for a complete type,
-	// INCOMPLETE with the reason COUNT_COLLAPSED where the guard stepped in.
+	// INCOMPLETE with the reason COUNT_COLLAPSED where the guard stepped in, or
+	// FEATURE_NOT_AVAILABLE where the tenant says that it does not have what the
+	// backup has of it.
 	Outcome understudyv1.ConfigurationOutcome
 	Reason  understudyv1.ConfigurationFailureReason
 	// Items is how many items the backup holds now.

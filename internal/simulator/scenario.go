@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 )
@@ -151,8 +152,8 @@ func (sc *Scenario) check() error {
 		return fail("identity %q must be user or service-principal", sc.Identity)
 	case sc.Identity != "" && !contains(d.options, "identity") && kindOf(sc.Identity, "") != d.kind:
 		return fail("it cannot happen to the %s", sc.Identity)
-	case sc.Status != 0 && (sc.Status < 400 || sc.Status > 599):
-		return fail("status %d must be between 400 and 599", sc.Status)
+	case sc.Status != 0 && sc.Status != http.StatusOK && (sc.Status < 400 || sc.Status > 599):
+		return fail("status %d must be between 400 and 599, or 200 for an error that says success", sc.Status)
 	case sc.After < 0:
 		return fail("after must not be negative")
 	case sc.Name == permissionMissing && sc.Permission == "":

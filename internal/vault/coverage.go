@@ -44,6 +44,9 @@ type coverageEntry struct {
 	LastComplete *time.Time `json:"last_complete,omitempty"`
 	// Collapse is the short list that is not believed yet.
 	Collapse *collapse `json:"collapse,omitempty"`
+	// Confirmed says that somebody confirmed that the tenant does not have the type any
+	// more, of which there is content.
+	Confirmed bool `json:"confirmed,omitempty"`
 }
 
 // readCoverage returns the coverage of the last commit. One that somebody broke by
@@ -110,6 +113,7 @@ func (c coverage) settle(t *catalog.Type, s port.Settlement, reading port.Readin
 		if before != nil {
 			next.Collapse, next.LastComplete = before.Collapse, before.LastComplete
 		}
+		next.Confirmed = confirmed(before, s)
 		if before != nil && hasContent {
 			next.Filter = before.Filter
 		}
@@ -123,6 +127,20 @@ func (c coverage) settle(t *catalog.Type, s port.Settlement, reading port.Readin
 		next.Since = before.Since
 	}
 	c[t.ID] = next
+}
+
+// confirmed says whether it is confirmed that the tenant does not have a type any more
+// of which there are items. Settle says so only where it is: see vanished. What was read
+// since, if only in part, is there again.
+func confirmed(before *coverageEntry, s port.Settlement) bool {
+	switch s.Outcome {
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE:
+		return s.Items > 0
+	case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_FAILED,
+		understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_BACKED_UP:
+		return before != nil && before.Confirmed
+	}
+	return false
 }
 
 func word(name, prefix string) string { return strings.ToLower(strings.TrimPrefix(name, prefix)) }

@@ -32,7 +32,7 @@ func TestCoverageSaysFilter(t *testing.T) {
 		{"as before", whole(&narrow, documents("a", "b")), stateComplete, narrow.TenantFilter, true},
 		{"the same by another filter", whole(&other, documents("a", "b")), stateComplete, other.TenantFilter, false},
 		{"not read by a third", ended(&narrow, failed, nil), stateStale, other.TenantFilter, false},
-		{"not available", ended(&narrow, notAvailable, nil), stateNotAvailable, other.TenantFilter, false},
+		{"not available", ended(&narrow, notAvailable, nil).accepting(), stateNotAvailable, other.TenantFilter, false},
 		{"whole again, in part", ended(groups, incomplete, documents("c")), stateStale, other.TenantFilter, false},
 		{"whole again", whole(groups, ten), stateComplete, "", false},
 	} {

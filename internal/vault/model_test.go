@@ -25,6 +25,8 @@ type model struct {
 	// short is the list that is not believed, and since when.
 	short []string
 	since time.Time
+	// confirmed says that the tenant does not have the type any more, whose items are kept.
+	confirmed bool
 }
 
 // modelItem is what the backup holds of an item.
@@ -70,18 +72,39 @@ func (m *model) nameReferences(ids map[string]bool, models map[string]*model) {
 
 // sync applies a reading, as simply as the rules can be said, and returns how the
 // type ends.
-func (m *model) sync(outcome understudyv1.ConfigurationOutcome, read map[string]modelItem, accept bool, at time.Time) understudyv1.ConfigurationOutcome {
-	if outcome == complete && m.collapsed(read, accept, at) {
+func (m *model) sync(outcome understudyv1.ConfigurationOutcome, read map[string]modelItem, without []string, accept bool, at time.Time) understudyv1.ConfigurationOutcome {
+	switch {
+	case outcome == notAvailable && len(m.items) > 0 && !m.confirmed && !accept:
 		outcome = incomplete
-	} else if outcome == complete {
-		m.short = nil
+	case outcome == notAvailable:
+		m.confirmed = len(m.items) > 0
+	case outcome == complete && m.vanished(read, without) && !accept:
+		outcome = incomplete
+	case outcome == complete && m.collapsed(read, accept, at):
+		outcome = incomplete
+	case outcome == complete:
+		m.short, m.confirmed = nil, false
 		m.items = maps.Clone(read)
 		return complete
 	}
 	if outcome == incomplete {
+		m.confirmed = false
 		maps.Copy(m.items, read)
 	}
 	return outcome
+}
+
+// vanished says whether there are items of parents that say that they do not have the
+// type any more.
+func (m *model) vanished(read map[string]modelItem, without []string) bool {
+	for id := range m.items {
+		for _, parent := range without {
+			if _, ok := read[id]; !ok && (id == parent || strings.HasPrefix(id, parent+"/")) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (m *model) collapsed(read map[string]modelItem, accept bool, at time.Time) bool {
@@ -165,6 +188,7 @@ func TestCommitRulesModel(t *testing.T) {
 				reading := port.Reading{
 					Outcome: rapid.SampledFrom(outcomes).Draw(r, "outcome"), AcceptCollapse: rapid.IntRange(0, 5).Draw(r, "accept") == 0,
 					Identity: asServicePrincipal, Time: at,
+					Without: rapid.SampledFrom([][]string{nil, nil, {"c"}, {"..", "x"}}).Draw(r, "without"),
 				}
 				for id, item := range read {
 					if err := staging.Add(configurationType, port.Item{ID: id, DisplayName: item.displayName, JSON: []byte(item.document)}); err != nil {
@@ -175,7 +199,7 @@ func TestCommitRulesModel(t *testing.T) {
 				if err != nil {
 					r.Fatal(err)
 				}
-				want := m.sync(reading.Outcome, read, reading.AcceptCollapse, at)
+				want := m.sync(reading.Outcome, read, reading.Without, reading.AcceptCollapse, at)
 				checkSettlement(r, got, want, before, m.items)
 				switch {
 				case want == complete:
@@ -223,7 +247,7 @@ func drawItems(r *rapid.T, m *model) map[string]modelItem {
 		}
 	}
 	for range rapid.IntRange(0, 6).Draw(r, "new") {
-		id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h", "A", "../x", "é", "CON", modelGUIDs[0], modelGUIDs[1], modelGUIDs[2]}).Draw(r, "id")
+		id := rapid.SampledFrom([]string{"a", "b", "c", "c/1", "e", "f", "g", "h", "A", "../x", "é", "CON", modelGUIDs[0], modelGUIDs[1], modelGUIDs[2]}).Draw(r, "id")
 		read[id] = modelItem{document: rapid.SampledFrom([]string{
 			`{}`, `{"v":1}`, `{"v":2}`, `{"script":"aGk="}`, `{"script":"aGVsbG8K","key":"a"}`, `{"key":"a"}`, `{"v":1,"key":"a"}`, `{"key":"b"}`, `{"script":"?"}`,
 			`{"group":"` + modelGUIDs[0] + `"}`, `{"in":[{"x":"` + modelGUIDs[1] + `"}],"group":"` + modelGUIDs[0] + `"}`, `{"x":"` + modelGUIDs[2] + `","v":2}`,

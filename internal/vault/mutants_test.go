@@ -29,6 +29,12 @@ func TestWithoutTheRulesTestsFail(t *testing.T) {
 		"rule 5: every short list is believed": {
 			"settle.go", "\tif collapsed {\n\t\tcomplete = false\n", "\tif collapsed && false {\n\t\tcomplete = false\n",
 		},
+		"rule 5: what is said not to exist is gone": {
+			"settle.go", "\tif vanished {\n", "\tif vanished && reading.Outcome != understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_NOT_AVAILABLE {\n",
+		},
+		"rule 5: a parent that says so has none": {
+			"settle.go", "\tif vanished {\n", "\tif vanished && len(reading.Without) == 0 {\n",
+		},
 		"rule 6: a commit of an equal tree": {
 			"commit.go", "s.previous == nil || s.previous.TreeHash != root", "true",
 		},

@@ -34,6 +34,15 @@ func (s *staging) settle(t *catalog.Type, reading port.Reading) (port.Settlement
 			return port.Settlement{}, err
 		}
 	}
+	vanished, err := s.vanished(t, staged, reading)
+	if err != nil {
+		return port.Settlement{}, &port.StorageError{Err: err}
+	}
+	if vanished {
+		complete = false
+		result.Outcome = understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE
+		result.Reason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE
+	}
 	collapsed := false
 	if complete {
 		if collapsed, err = s.collapsed(t, staged, reading); err != nil {

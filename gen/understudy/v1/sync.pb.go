@@ -494,7 +494,9 @@ const (
 	ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_RESPONSE_INVALID ConfigurationFailureReason = 6
 	// The list shrank so much that it is not believed yet.
 	ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED ConfigurationFailureReason = 7
-	// The tenant does not have the feature.
+	// The tenant does not have the feature. With INCOMPLETE: it says so of what was
+	// backed up before, in part or at all, and it is not believed until accept_collapse
+	// confirms it.
 	ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE ConfigurationFailureReason = 8
 	// The sync was cancelled or ran out of time before it was read.
 	ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_INTERRUPTED ConfigurationFailureReason = 9
@@ -912,7 +914,8 @@ type SyncSpec struct {
 	// A comment for the history.
 	Comment string `protobuf:"bytes,6,opt,name=comment,proto3" json:"comment,omitempty"`
 	// Ids of configuration types whose collapse (see COUNT_COLLAPSED) is accepted
-	// in this sync. No wildcards: each is a decision.
+	// in this sync, or of which it is accepted that the tenant does not have them any
+	// more (see FEATURE_NOT_AVAILABLE). No wildcards: each is a decision.
 	AcceptCollapse []string `protobuf:"bytes,7,rep,name=accept_collapse,json=acceptCollapse,proto3" json:"accept_collapse,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

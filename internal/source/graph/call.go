@@ -53,7 +53,9 @@ type answer struct {
 	body   []byte
 }
 
-func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
+// ok says whether the answer has what was asked for. Other statuses of success say
+// that it has not: nothing (204), not yet (202), a part (206).
+func (a *answer) ok() bool { return a.status == http.StatusOK }
 
 // finalError is an error that no further attempt can mend.
 type finalError struct{ error }
@@ -127,7 +129,11 @@ func (t transport) Do(request *http.Request) (*http.Response, error) {
 				understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_SOURCE_UNAVAILABLE,
 				"the workload answered with server errors only, and was given up for this sync")}}
 		}
-		if err := c.workload.gate.wait(ctx); err != nil {
+		err := c.workload.gate.wait(ctx)
+		if errors.Is(err, errClosedForLong) {
+			return nil, &finalError{c.askedTooLong()}
+		}
+		if err != nil {
 			return nil, err
 		}
 		a, err := t.session.send(ctx, c)
@@ -149,8 +155,7 @@ func respond(c *call, a *answer) (*http.Response, error) {
 			c.waited += wait
 		}
 		if c.waited > maxThrottleWait {
-			err := c.fail(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_THROTTLED,
-				"the tenant asked to wait for more than "+maxThrottleWait.String())
+			err := c.askedTooLong()
 			err.HTTPStatus, err.RequestID = a.status, requestID(a.header)
 			return nil, &finalError{err}
 		}
@@ -161,6 +166,12 @@ func respond(c *call, a *answer) (*http.Response, error) {
 		Header:     a.header,
 		Body:       &payload{Reader: *bytes.NewReader(a.body), raw: a.body},
 	}, nil
+}
+
+// askedTooLong is the error of a call that would have to wait for too long.
+func (c *call) askedTooLong() *port.ReadError {
+	return c.fail(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_THROTTLED,
+		"the tenant asked to wait for more than "+maxThrottleWait.String())
 }
 
 // gaveUpError is the error of a workload that was given up; it ends a reading at

@@ -105,7 +105,10 @@ func appOnlyRefused(status int, e graphError) bool {
 // malformed says why an answer cannot be used, in this service's own words.
 func (c *call) malformed(a *answer, err error) *port.ReadError {
 	detail := "the answer is cut or not JSON, or repeats a property"
-	if errors.Is(err, errShape) {
+	switch {
+	case errors.Is(err, errRefusal):
+		detail = "the answer is an error, though its status says success"
+	case errors.Is(err, errShape):
 		detail = "the answer is not the list or object that was asked for"
 	}
 	out := invalid(c.operation, detail)

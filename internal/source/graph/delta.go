@@ -27,7 +27,7 @@ func (s *session) ReadSince(
 ) (port.Increment, error) {
 	full := port.Increment{Mode: understudyv1.ReadMode_READ_MODE_FULL}
 	if t.Delta == nil || t.Filter != "" {
-		return full, s.Read(ctx, t, identity, sink)
+		return s.readFull(ctx, t, identity, sink)
 	}
 	if state, ok := s.source.decodeCursor(t, since); ok {
 		var increment port.Increment

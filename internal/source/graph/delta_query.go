@@ -43,6 +43,8 @@ func parseDeltaPage(data []byte) (deltaPage, error) {
 		case "@odata.deltaLink":
 			p.delta, err = r.text(false)
 			return err
+		case "error":
+			return r.noRefusal()
 		default:
 			return r.SkipValue()
 		}

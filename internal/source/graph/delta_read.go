@@ -202,8 +202,11 @@ func (d *deltaReading) item(ctx context.Context, id string) (port.Item, error) {
 		return port.Item{}, err
 	}
 	d.trail.children(e.id, members)
-	e.raw, err = withMembers(e, members)
-	return port.Item{ID: e.id, DisplayName: e.name, JSON: e.raw}, err
+	if e.raw, err = withMembers(e, members); err != nil {
+		return port.Item{}, err
+	}
+	raw, err := d.whole(ctx, p, e.raw)
+	return port.Item{ID: e.id, DisplayName: e.name, JSON: raw}, err
 }
 
 func (d *deltaReading) place(id string) place {

@@ -127,14 +127,19 @@ func (f *fakeGraph) count(prefix string) int {
 	return n
 }
 
-// routes answers by path; `*` at the end of a route matches the rest.
+// routes answers by path; `*` at the end of a route matches the rest of those that
+// have no route of their own.
 func routes(table map[string]http.HandlerFunc) http.HandlerFunc {
 	keys := slices.SortedFunc(maps.Keys(table), func(a, b string) int { return len(b) - len(a) })
 	return func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.EscapedPath()
+		if exact, ok := table[path]; ok {
+			exact(w, r)
+			return
+		}
 		for _, key := range keys {
 			prefix, open := strings.CutSuffix(key, "*")
-			if key == path || open && strings.HasPrefix(path, prefix) {
+			if open && strings.HasPrefix(path, prefix) {
 				table[key](w, r)
 				return
 			}

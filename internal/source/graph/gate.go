@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -50,7 +51,13 @@ const (
 	longestPause = 16 * time.Second // without Retry-After
 	// adaptEvery keeps the answers that one overload caused from counting as many.
 	adaptEvery = time.Second
+	// longestClosing is how long one Retry-After closes a gate at most: nonsense in a
+	// header must not end the backups of a tenant.
+	longestClosing = 24 * time.Hour
 )
+
+// errClosedForLong says that the tenant asked to wait for longer than a request waits.
+var errClosedForLong = errors.New("the gate is closed for longer than a request waits")
 
 // gate is the limit that all requests of one workload and tenant share. When one
 // of them is told to wait, all wait.
@@ -85,7 +92,8 @@ func newGate(limit Limit, firstPause time.Duration) *gate {
 	}
 }
 
-// wait blocks until one more request may begin.
+// wait blocks until one more request may begin. It fails with errClosedForLong at once
+// when that would be after more than maxThrottleWait: the request is not sent early.
 func (g *gate) wait(ctx context.Context) error {
 	select {
 	case g.turn <- struct{}{}:
@@ -94,7 +102,11 @@ func (g *gate) wait(ctx context.Context) error {
 	}
 	defer func() { <-g.turn }()
 	for {
-		delay := g.begin(time.Now())
+		now := time.Now()
+		if g.closedFor(now) > maxThrottleWait {
+			return errClosedForLong
+		}
+		delay := g.begin(now)
 		if delay <= 0 {
 			return nil
 		}
@@ -149,7 +161,7 @@ func (g *gate) observe(now time.Time, status int, header http.Header) {
 		if !asked {
 			pause = min(g.firstPause<<min(g.strikes, 10), longestPause)
 		}
-		if until := now.Add(min(pause, maxThrottleWait)); until.After(g.closedUntil) {
+		if until := now.Add(min(pause, longestClosing)); until.After(g.closedUntil) {
 			g.closedUntil = until
 		}
 		g.told = now

@@ -102,9 +102,13 @@ func TestGateAdapts(t *testing.T) {
 			t.Errorf("closed for %s, pace %v", d, g.factor)
 		}
 		g.observe(time.Now(), 429, http.Header{"Retry-After": {"999999"}})
-		if d := g.closedFor(time.Now()); d != maxThrottleWait {
+		if d := g.closedFor(time.Now()); d != longestClosing {
 			t.Errorf("closed for %s", d)
 		}
+		if err := g.wait(t.Context()); !errors.Is(err, errClosedForLong) {
+			t.Error(err)
+		}
+		<-time.After(longestClosing - maxThrottleWait)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("why")
 		time.AfterFunc(time.Second, func() { cancel(why) })

@@ -2,6 +2,8 @@ package graph
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -16,7 +18,11 @@ func (r *reading) complete(p place, id, key string, e entry) error {
 	if err != nil {
 		return err
 	}
-	return r.give(id, full.name, full.raw)
+	raw, err := r.whole(r.ctx, p, full.raw)
+	if err != nil {
+		return err
+	}
+	return r.give(id, full.name, raw)
 }
 
 // assemble returns an item with the answers of its detail read and its children.
@@ -84,7 +90,7 @@ func (r *reading) detail(ctx context.Context, p place, key string, listed entry)
 	if err != nil {
 		return entry{}, c.malformed(a, err)
 	}
-	if r.t.Kind == catalog.Collection && e.id != "" && !strings.EqualFold(e.id, listed.id) {
+	if named := e.id != "" || selects(r.t.Detail.Select, r.keys.id); named && !strings.EqualFold(e.id, listed.id) {
 		return entry{}, invalid(c.operation, "the answer is another item than the one that was asked for")
 	}
 	if e.name == "" {
@@ -94,6 +100,20 @@ func (r *reading) detail(ctx context.Context, p place, key string, listed entry)
 		e.odataType = listed.odataType
 	}
 	return e, nil
+}
+
+// selects says whether an answer has a property that a `$select` asks for, or that is
+// there without one.
+func selects(selected, property string) bool {
+	if selected == "" {
+		return true
+	}
+	for name := range strings.SplitSeq(selected, ",") {
+		if strings.TrimSpace(name) == property {
+			return true
+		}
+	}
+	return false
 }
 
 // children makes the child requests of an object, at the same time, and returns
@@ -144,13 +164,19 @@ func (r *reading) child(ctx context.Context, p place, key string, child *catalog
 		return nil, err
 	}
 	if !a.ok() {
-		if matches(child.Absent, a.status, parseError(a.body)) {
+		// 204 is how OData says that a property with one object is null.
+		// https://docs.oasis-open.org/odata/odata/v4.01/odata-v4.01-part1-protocol.html#sec_RequestingRelatedEntities
+		null := child.Kind == catalog.Singleton && a.status == http.StatusNoContent
+		if null || matches(child.Absent, a.status, parseError(a.body)) {
 			return nil, nil
 		}
 		return nil, c.refused(a)
 	}
 	if child.Kind == catalog.Singleton {
 		e, err := parseObject(a.body, k)
+		if errors.Is(err, errNull) {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, c.malformed(a, err)
 		}

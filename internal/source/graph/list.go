@@ -9,8 +9,8 @@ import (
 type listOptions struct {
 	// first says that the list's first page is the type's own first request.
 	first bool
-	// parent says that the list is of one of several parents.
-	parent bool
+	// parent is the one of several parents that the list is of, or empty.
+	parent string
 	// singlePage says that a next page is an error.
 	singlePage bool
 }

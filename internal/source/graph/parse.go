@@ -3,6 +3,7 @@ package graph
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -11,6 +12,9 @@ import (
 
 // errShape says that an answer is JSON, but not the one that was asked for.
 var errShape = errors.New("the answer has another form than expected")
+
+// errNull says that there is no such object, as OData said it before it had 204.
+var errNull = fmt.Errorf("%w: there is no object", errShape)
 
 // page is one page of a list.
 type page struct {
@@ -29,6 +33,12 @@ type entry struct {
 	// clash says that the object has a property already that a child request is to
 	// fill.
 	clash bool
+	// content says that there is more to the object than annotations.
+	content bool
+	// refusal says that the object has an error like that of an answer that failed.
+	refusal bool
+	// null is `@odata.null`.
+	null bool
 }
 
 // keys says which properties of an object to look at.
@@ -153,6 +163,7 @@ func (r reader) entry(k *keys) (entry, error) {
 	var e entry
 	best := len(k.names)
 	raw, err := r.object(func(name []byte) (err error) {
+		e.content = e.content || !isAnnotation(name)
 		if string(name) == k.id {
 			e.id, err = r.text(true)
 			if len(k.names) > 0 && k.names[0] == k.id && e.id != "" {
@@ -174,7 +185,17 @@ func (r reader) entry(k *keys) (entry, error) {
 			}
 		}
 		for _, child := range k.children {
-			e.clash = e.clash || string(name) == child
+			e.clash = e.clash || isOf(name, child)
+		}
+		switch string(name) {
+		case "error":
+			v, err := r.value()
+			e.refusal = err == nil && isRefusal(v)
+			return err
+		case "@odata.null":
+			v, err := r.value()
+			e.null = string(v) == "true"
+			return err
 		}
 		return r.SkipValue()
 	})
@@ -182,12 +203,29 @@ func (r reader) entry(k *keys) (entry, error) {
 	return e, err
 }
 
-// parseObject parses an answer that is one object.
+// isOf says whether a name is that of a property, or of what is said of it.
+func isOf(name []byte, property string) bool {
+	of, _, _ := bytes.Cut(name, []byte("@"))
+	return string(of) == property
+}
+
+// isAnnotation says whether a name is not that of a property of the object.
+func isAnnotation(name []byte) bool { return bytes.IndexByte(name, '@') >= 0 }
+
+// parseObject parses an answer that is one object. An error is none, nor is what has
+// nothing but annotations. An object with an id may have a property of that name.
 func parseObject(data []byte, k *keys) (entry, error) {
 	r := newReader(data)
 	e, err := r.entry(k)
-	if err != nil {
+	switch {
+	case err != nil:
 		return entry{}, err
+	case e.refusal && e.id == "":
+		return entry{}, errRefusal
+	case !e.content && e.null:
+		return entry{}, errNull
+	case !e.content:
+		return entry{}, errShape
 	}
 	return e, r.end()
 }
@@ -211,7 +249,12 @@ func parsePage(data []byte, k *keys) (page, error) {
 				return errShape
 			}
 			return err
+		case "error":
+			return r.noRefusal()
 		default:
+			if bytes.HasSuffix(name, []byte("nextLink")) {
+				return errShape // another spelling of OData's: to pass over it would cut the list
+			}
 			return r.SkipValue()
 		}
 	})
@@ -307,35 +350,6 @@ func (r reader) part() (int, *answer, error) {
 	return index, a, err
 }
 
-// graphError is what an error answer says. It is compared and never shown.
-type graphError struct{ code, message string }
-
-// parseError reads an error answer as far as it can be read.
-// https://learn.microsoft.com/graph/errors
-func parseError(data []byte) graphError {
-	var e graphError
-	r := loose(data)
-	// What is not an error object says nothing: the status speaks for itself.
-	_, _ = r.object(func(name []byte) error {
-		if string(name) != "error" || r.PeekKind() != '{' {
-			return r.SkipValue()
-		}
-		_, err := r.object(func(name []byte) (err error) {
-			switch string(name) {
-			case "code":
-				e.code, err = r.text(false)
-			case "message":
-				e.message, err = r.text(false)
-			default:
-				err = r.SkipValue()
-			}
-			return err
-		})
-		return err
-	})
-	return e
-}
-
 // member is a property to put into an object.
 type member struct {
 	name string
@@ -343,7 +357,8 @@ type member struct {
 }
 
 // withMembers returns an object with more properties. Those that it has already
-// under these names are left out, when clash says that there are any.
+// under these names are left out with what is said of them, when clash says that there
+// are any.
 func withMembers(e entry, members []member) ([]byte, error) {
 	if len(members) == 0 {
 		return e.raw, nil
@@ -381,7 +396,7 @@ func without(object []byte, members []member) ([]byte, error) {
 			return err
 		}
 		for _, m := range members {
-			if m.name == string(name) {
+			if isOf(name, m.name) {
 				return nil
 			}
 		}

@@ -19,7 +19,7 @@ func TestWithMembers(t *testing.T) {
 		"only":    {`{"a":0}`, `{"a":1,"b":[2]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := parseObject([]byte(test.object), &keys{id: "id", children: []string{"a", "b"}})
+			e, err := newReader([]byte(test.object)).entry(&keys{id: "id", children: []string{"a", "b"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,7 +43,7 @@ func TestWithMembersProperty(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := parseObject(encoded, &keys{id: "id", children: []string{"a", "b"}})
+		e, err := newReader(encoded).entry(&keys{id: "id", children: []string{"a", "b"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,7 +50,7 @@ type reading struct {
 	missed  *port.ReadError // the first thing that was not read
 	misses  int
 	parents int
-	without int // parents that do not have the type
+	without []string // parents that do not have the type
 	absent  *port.ReadError
 }
 
@@ -66,14 +66,28 @@ type reading struct {
 // An item of a type that is read for each item of another list has the id
 // `<parent>/<item>`, because the same id can occur below two parents; a singleton
 // of that kind has the parent's. A parent that does not have the type, by the
-// same answers that say so of the tenant, is left out.
+// same answers that say so of the tenant, is left out; ReadSince says which.
 //
 // Identities are told apart with ==: two readings share a token when they were
 // given the same pointer.
 func (s *session) Read(ctx context.Context, configurationType *catalog.Type, identity port.Identity, sink func(port.Item) error) error {
+	_, err := s.readFull(ctx, configurationType, identity, sink)
+	return err
+}
+
+// readFull is Read, and says of a complete reading which parents do not have the type.
+func (s *session) readFull(
+	ctx context.Context, configurationType *catalog.Type, identity port.Identity, sink func(port.Item) error,
+) (port.Increment, error) {
+	full := port.Increment{Mode: understudyv1.ReadMode_READ_MODE_FULL}
 	r, end := s.newReading(ctx, configurationType, identity, sink)
 	defer end()
-	return r.all()
+	if err := r.all(); err != nil {
+		return full, err
+	}
+	slices.Sort(r.without)
+	full.Without = r.without
+	return full, nil
 }
 
 // newReading returns a reading that has not begun, and what frees it.
@@ -169,7 +183,7 @@ func (r *reading) readAt(p place, parent string, first bool) error {
 	if r.t.Kind == catalog.Singleton {
 		return r.singleton(c, p, parent, first)
 	}
-	options := listOptions{first: first, parent: parent != "", singlePage: r.t.SinglePage}
+	options := listOptions{first: first, parent: parent, singlePage: r.t.SinglePage}
 	return r.list(r.ctx, c, r.keys, options, func(entries []entry) error {
 		for _, e := range entries {
 			if err := r.begin(c, p, parent, e); err != nil {
@@ -186,7 +200,7 @@ func (r *reading) singleton(c *call, p place, parent string, first bool) error {
 		return err
 	}
 	if !a.ok() {
-		return r.explainFirst(c, a, first, parent != "")
+		return r.explainFirst(c, a, first, parent)
 	}
 	e, err := parseObject(a.body, r.keys)
 	if err != nil {
@@ -213,10 +227,10 @@ func (r *reading) begin(c *call, p place, parent string, e entry) error {
 	if parent != "" {
 		id = parent + "/" + id
 	}
-	if r.t.Detail == nil && len(r.t.Children) == 0 {
+	if r.t.Detail == nil && len(r.t.Children) == 0 && !saysMore(e.raw) {
 		return r.give(id, e.name, e.raw)
 	}
-	if !safeID(e.id) {
+	if (r.t.Detail != nil || len(r.t.Children) > 0) && !safeID(e.id) {
 		_ = r.note(invalid(c.operation, "the id of an item cannot stand in a path"))
 		return nil
 	}
@@ -321,7 +335,7 @@ func (r *reading) verdict() error {
 		return &all
 	case r.missed != nil:
 		return r.missed
-	case r.parents > 0 && r.without == r.parents:
+	case r.parents > 0 && len(r.without) == r.parents:
 		return r.absent
 	default:
 		return nil
@@ -330,15 +344,15 @@ func (r *reading) verdict() error {
 
 // explainFirst says why a first page or singleton was refused. A parent that does
 // not have the type is no failure, and left out.
-func (r *reading) explainFirst(c *call, a *answer, first, ofParent bool) error {
-	if first || ofParent {
+func (r *reading) explainFirst(c *call, a *answer, first bool, parent string) error {
+	if first || parent != "" {
 		if err := r.unavailable(c, a); err != nil {
 			if first {
 				return err
 			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.without++
+			r.without = append(r.without, parent)
 			r.absent = err
 			return nil
 		}
