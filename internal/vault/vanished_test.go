@@ -5,6 +5,7 @@ import (
 	"time"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
+	"understudy.internal/internal/port"
 )
 
 const vanishedReason = understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE
@@ -53,7 +54,7 @@ func TestCollapseOfAWholeType(t *testing.T) {
 func TestCollapseThatWasBelievedBefore(t *testing.T) {
 	v := newVault(t, nil)
 	runSync(t, v, night, whole(groups, documents("a")))
-	begun, err := v.Begin(t.Context(), "", 1)
+	begun, err := v.Begin(t.Context(), port.Turn{Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
