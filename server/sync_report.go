@@ -263,12 +263,29 @@ func (r *syncReport) next() {
 		fmt.Fprintf(&r.b, "Retry: %s\n", r.view.command("--retry", r.sync.GetName()))
 		return
 	}
+	if slices.ContainsFunc(r.view.results, func(result *understudyv1.ConfigurationResult) bool { return isLeft(result.GetOutcome()) }) {
+		fmt.Fprintf(&r.b, "Retry only what is missing: %s\n", r.view.command("--retry", r.sync.GetName()))
+	}
+	if gone := r.doubted(); gone != "" {
+		tenant, _, _ := strings.Cut(strings.TrimPrefix(r.sync.GetName(), "tenants/"), "/")
+		fmt.Fprintf(&r.b, "If it was removed on purpose, confirm it: %s\n",
+			r.view.command("-t "+gone+" --accept-collapse", gone+" "+tenant))
+	}
+}
+
+// doubted returns the types that the tenant says to have less of, or not at all, which
+// is not believed until somebody confirms it.
+func (r *syncReport) doubted() string {
+	var ids []string
 	for _, result := range r.view.results {
-		if isLeft(result.GetOutcome()) {
-			fmt.Fprintf(&r.b, "Retry only what is missing: %s\n", r.view.command("--retry", r.sync.GetName()))
-			return
+		reason := result.GetReason()
+		if result.GetOutcome() == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE &&
+			(reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED ||
+				reason == understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE) {
+			ids = append(ids, printable(result.GetConfigurationType()))
 		}
 	}
+	return strings.Join(ids, ",")
 }
 
 // columns writes rows as a table.

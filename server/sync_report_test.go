@@ -149,6 +149,31 @@ func TestReportOfAPartialSync(t *testing.T) {
 	}
 }
 
+// What is not believed to be gone can be confirmed: the command is there to be copied.
+func TestReportOfWhatIsDoubted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		doubted := func(id string, reason understudyv1.ConfigurationFailureReason) *understudyv1.SyncEvent {
+			r := result(id, understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_INCOMPLETE)
+			r.Reason = reason
+			return completedEvent(r)
+		}
+		log := &fakeSyncs{events: []*understudyv1.SyncEvent{
+			startedEvent("entra/groups", "intune/scripts", "intune/apps"),
+			doubted("entra/groups", understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_COUNT_COLLAPSED),
+			doubted("intune/apps", understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_SOURCE_UNAVAILABLE),
+			doubted("intune/scripts", understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_FEATURE_NOT_AVAILABLE),
+			finishedEvent(understudyv1.SyncState_SYNC_STATE_PARTIALLY_SUCCEEDED, func(s *understudyv1.Sync) {
+				s.Snapshot = &understudyv1.Snapshot{Commit: "c0ffee"}
+			}),
+		}}
+		got := showSync(t.Context(), t, &syncCommand{}, log, 0)
+		want := "confirm it: understudy sync -t entra/groups,intune/scripts --accept-collapse entra/groups,intune/scripts contoso\n"
+		if !strings.HasSuffix(got.out, want) {
+			t.Errorf("it does not end with %q:\n%s", want, got.out)
+		}
+	})
+}
+
 // Another server takes the sync over: the person hears of it, and of two results of a
 // type the later one stands.
 func TestReportOfATakeover(t *testing.T) {
