@@ -142,3 +142,40 @@ func (j *Journal) PutFinished(ctx context.Context, name string) error {
 	_, err := j.store.putRecord(ctx, e, sync, true, fence{j.names.record(tenantKey(e.tenant)), 0})
 	return err
 }
+
+// StopFollowing lets this process hear of nothing by itself, as one whose node lags
+// behind.
+func (j *Journal) StopFollowing() {
+	j.done()
+	j.work.Wait()
+}
+
+// Mark marks the record of a sync that ended just now as over: its worker does, and may
+// be late.
+func (j *Journal) Mark(ctx context.Context, name string) error {
+	j.mu.Lock()
+	l := j.ended[name]
+	j.mu.Unlock()
+	if l == nil {
+		return fmt.Errorf("%s did not end just now", name)
+	}
+	j.markFinished(ctx, l)
+	return nil
+}
+
+// IsLive says whether a sync is not known to be over.
+func (j *Journal) IsLive(name string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.live[name] != nil
+}
+
+// Requested is the id of the sync that a request_id stands for, when those that it
+// created are heard of in some order.
+func Requested(tenant, requestID string, ids ...string) string {
+	x := newIndex()
+	for _, id := range ids {
+		x.add(&entry{name: tenant + "/syncs/" + id, tenant: tenant, requestID: requestID})
+	}
+	return x.requests[requestKey(tenant, requestID)].id()
+}

@@ -232,9 +232,13 @@ func (j *Journal) load(ctx context.Context, syncs, events *follower) error {
 			return err
 		}
 		e := record.entry
-		j.index.add(e)
-		j.index.last[e.tenant] = max(j.index.last[e.tenant], record.sequence)
+		j.index.known(e.tenant, record.sequence)
 		syncs.position.Store(record.sequence)
+		if known := j.index.byName[e.name]; known != nil { // replaced while it was read
+			known.finished = known.finished || e.finished
+			continue
+		}
+		j.index.add(e)
 		if !e.finished {
 			unfinished = append(unfinished, e)
 		}
@@ -255,7 +259,6 @@ func (j *Journal) load(ctx context.Context, syncs, events *follower) error {
 			continue
 		}
 		j.live[e.name] = l
-		j.index.running[e.tenant] = e.name
 		j.members.hear(l.state().GetWorker()) // it has a lease from now on
 	}
 	return nil
