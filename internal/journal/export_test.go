@@ -179,3 +179,12 @@ func Requested(tenant, requestID string, ids ...string) string {
 	}
 	return x.requests[requestKey(tenant, requestID)].id()
 }
+
+// MaxAge is how long the stream of events keeps them.
+func (j *Journal) MaxAge(ctx context.Context) (time.Duration, error) {
+	info, err := j.store.events.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.Config.MaxAge, nil
+}
