@@ -188,3 +188,11 @@ func (j *Journal) MaxAge(ctx context.Context) (time.Duration, error) {
 	}
 	return info.Config.MaxAge, nil
 }
+
+// LosePatience lets a process that follows nothing any more try for a shorter time.
+func (j *Journal) LosePatience(patience time.Duration) { j.store.patience = patience }
+
+// Hold keeps every Create of a tenant waiting.
+func (j *Journal) Hold(ctx context.Context, tenant string) (release func(), err error) {
+	return j.claim(ctx, tenant)
+}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,18 +23,20 @@ import (
 // only where the last record of the tenant is the one that was looked at: so of two
 // processes one is refused, and looks again.
 func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
-	if j.clustered() {
-		// A cluster that is known to be away is not waited for: beat and mend find
-		// out when it is back.
-		if err := j.Healthy(); err != nil {
-			return nil, false, err
-		}
+	if err := j.reachable(); err != nil {
+		return nil, false, err
 	}
 	release, err := j.claim(ctx, request.Tenant)
 	if err != nil {
 		return nil, false, err
 	}
 	defer release()
+	// The one that was waited for may have found out that nothing can be stored, and the
+	// caller may have gone.
+	if err := cmp.Or(j.reachable(), context.Cause(ctx)); err != nil {
+		return nil, false, err
+	}
+	ctx = context.WithoutCancel(ctx) // from here on there is a sync or none, and not half of one
 	var (
 		e              *entry
 		sync, accepted *understudyv1.Sync
@@ -65,6 +68,15 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 		created = true // it was stored though nobody answered
 	}
 	return accepted, created, err
+}
+
+// reachable returns why there is no use in trying to store in a cluster now: one that
+// is known to be away is not waited for, because beat and mend find out when it is back.
+func (j *Journal) reachable() error {
+	if !j.clustered() {
+		return nil
+	}
+	return j.Healthy()
 }
 
 // newSync returns a sync that a request asks for. Its name sorts behind those of the
