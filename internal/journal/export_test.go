@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -196,3 +197,20 @@ func (j *Journal) LosePatience(patience time.Duration) { j.store.patience = pati
 func (j *Journal) Hold(ctx context.Context, tenant string) (release func(), err error) {
 	return j.claim(ctx, tenant)
 }
+
+// Members is what a worker knows of the others, without a connection.
+type Members struct{ m *members }
+
+// NewMembers returns that of a worker, with what it logs.
+func NewMembers(worker string, lease time.Duration, logger *slog.Logger) Members {
+	return Members{newMembers(&Journal{logger: logger}, worker, lease, false)}
+}
+
+// Hear takes in that a worker is alive, with its lease; 0: it does not say it.
+func (m Members) Hear(worker string, lease time.Duration) { m.m.hear(worker, lease) }
+
+// Reach takes in that the engine answered at once.
+func (m Members) Reach() { m.m.reach(time.Now()) }
+
+// Alive returns who is alive.
+func (m Members) Alive() []string { return m.m.alive() }
