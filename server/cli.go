@@ -24,7 +24,7 @@ type cli struct {
 	Help     helpCommand     `cmd:"" help:"Explain a reason, an error or an AADSTS code: what is safe, who mends it, and how."`
 	Simulate simulateCommand `cmd:"" help:"Run a simulated Microsoft 365 tenant to try things with."`
 	Repair   repairCommand   `cmd:"" help:"Look for what a power cut can leave in the repositories, and mend it."`
-	Forget   forgetCommand   `cmd:"" help:"Forget a sign-in, a refused password, or which keys replicas have."`
+	Forget   forgetCommand   `cmd:"" help:"Forget a sign-in, a refused password, or which keys and which data_dir replicas have."`
 	Catalog  catalogCommand  `cmd:"" help:"List the configuration types, and the permissions to grant for them."`
 }
 

@@ -15,8 +15,9 @@ import (
 // forgetCommand is `understudy forget`. It works on what the service keeps, whether
 // the service runs or not.
 type forgetCommand struct {
-	SignIn forgetSignInCommand `cmd:"" name:"sign-in" help:"Forget the cached sign-in of a tenant's user, and that a password was refused."`
-	Keys   forgetKeysCommand   `cmd:"" help:"Forget which keys the replicas on a cluster have, to begin anew with others."`
+	SignIn  forgetSignInCommand  `cmd:"" name:"sign-in" help:"Forget the cached sign-in of a tenant's user, and that a password was refused."`
+	Keys    forgetKeysCommand    `cmd:"" help:"Forget which keys the replicas on a cluster have, to begin anew with others."`
+	DataDir forgetDataDirCommand `cmd:"" name:"data-dir" help:"Forget which data_dir the replicas on a cluster share, to begin anew with another."`
 }
 
 // forgetSignInCommand is `understudy forget sign-in`.

@@ -87,6 +87,11 @@ func TestForgetKeys(t *testing.T) {
 	if err := os.WriteFile(other, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// It is a copy, so that nothing but the keys is another.
+	if err := os.MkdirAll(filepath.Join(h.lab.Folder, "other"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeTestFile(t, filepath.Join(h.lab.Folder, "other", sharedIDFile), string(readTestFile(t, filepath.Join(h.lab.Folder, "data", sharedIDFile))))
 	start := func(file string) error {
 		cfg, err := loadConfig(file)
 		if err != nil {
@@ -127,6 +132,7 @@ func TestForgetRefuses(t *testing.T) {
 	config := h.lab.configFile()
 	runForget(t, config, exitUsage, `the configuration has no tenant "tailspin"`, "sign-in", "tailspin")
 	runForget(t, config, exitUsage, "there is nothing to forget", "keys")
+	runForget(t, config, exitUsage, "there is nothing to forget", "data-dir")
 	runForget(t, filepath.Join(h.lab.Folder, "missing.yaml"), exitUsage, "missing.yaml", "sign-in", "contoso")
 	text, err := os.ReadFile(config)
 	if err != nil {

@@ -17,6 +17,8 @@ type markMap struct {
 	saves     int
 	saved     func(name string)
 	saveFails bool
+	// adding, when it is not nil, runs before a mark is added.
+	adding func()
 }
 
 func (m *markMap) Load(name string) ([]byte, error) { return m.values[name], m.err }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -53,6 +54,23 @@ type process struct {
 	address    string
 	connection *grpc.ClientConn
 	client     understudyv1.SyncServiceClient
+
+	mu   sync.Mutex
+	said strings.Builder
+}
+
+// note keeps a line that the program logged.
+func (p *process) note(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.said.WriteString(line + "\n")
+}
+
+// logged is what the program logged until now.
+func (p *process) logged() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said.String()
 }
 
 var servingAt = regexp.MustCompile(`msg=serving address=(\S+)`)
@@ -75,17 +93,21 @@ func startServer(ctx context.Context, t testing.TB, configFile string) *process 
 	}
 	t.Cleanup(p.kill)
 	lines := bufio.NewScanner(log)
-	var said strings.Builder
 	for p.address == "" && lines.Scan() {
-		said.WriteString(lines.Text() + "\n")
+		p.note(lines.Text())
 		if found := servingAt.FindStringSubmatch(lines.Text()); found != nil {
 			p.address = found[1]
 		}
 	}
 	if p.address == "" {
-		t.Fatalf("the server did not start:\n%s", said.String())
+		t.Fatalf("the server did not start:\n%s", p.logged())
 	}
-	go func() { _, _ = io.Copy(io.Discard, log) }()
+	go func() {
+		for lines.Scan() {
+			p.note(lines.Text())
+		}
+		_, _ = io.Copy(io.Discard, log) // a line that is too long
+	}()
 	p.connection, err = grpc.NewClient(p.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 )
 
 // A disk that the kernel makes read-only, as it does when the disk fails: the service
-// says so, what was stored can be read, and it stops when it is told to; a start on it
+// says so, what was stored can be read all the time, and it stops when it is told to; a start on it
 // is refused with what is wrong; a start when it is mended goes on, and every sync
 // that was accepted ends once.
 func TestReadOnlyDisk(t *testing.T) {
@@ -28,7 +28,12 @@ func TestReadOnlyDisk(t *testing.T) {
 	s.recovers(ctx) // there is some history
 
 	disk.must("mount", "-o", "remount,abort", disk.folder)
-	s.isFull(ctx, s.syncUntilRefused(ctx))
+	refusal := s.syncUntilRefused(ctx)
+	s.isFull(ctx, refusal)
+	eventually(t, time.Minute, "the journal tries to mend itself", func() bool {
+		return strings.Contains(server.logged(), "still does not store")
+	})
+	s.isFull(ctx, refusal) // and history can still be read
 	begin := time.Now()
 	if err := server.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -59,6 +59,11 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err := removeLeftovers(cfg); err != nil {
 		return nil, fmt.Errorf("removing what a killed process left: %w", err)
 	}
+	if cfg.Journal.Cluster != nil {
+		if err := checkSharedDataDir(s.journal.Store(keysStore), cfg); err != nil {
+			return nil, err
+		}
+	}
 	keys, err := loadKeys(cfg, logger)
 	if err != nil {
 		return nil, err

@@ -129,12 +129,39 @@ func (e *embedded) stores() bool {
 	return s != nil && s.Running() && s.JetStreamEnabled()
 }
 
+// errUnwritable says that the engine was left as it is, because it could not start again.
+var errUnwritable = errors.New("the journal's directory cannot be written: mend its disk, or make room")
+
+// writable finds out whether the directory takes a page more.
+func (e *embedded) writable() error {
+	file, err := os.CreateTemp(e.config.Directory, ".writable-*")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnwritable, err)
+	}
+	_, err = file.Write(make([]byte, 4096))
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close(), os.Remove(file.Name())); err != nil {
+		return fmt.Errorf("%w: %w", errUnwritable, err)
+	}
+	return nil
+}
+
 // restart opens the storage anew: after a write that failed (a full disk) a stream
 // stores nothing any more until that is done, also when there is room again. It is
 // the whole engine that starts anew: one whose storage alone does reads and writes
 // the same memory at once while it is asked something. It returns when the connection
 // of [embedded.connect] is to the new one: what is sent into the old one is lost.
+//
+// An engine that can still read is not stopped where it could not start again: it
+// returns errUnwritable then.
 func (e *embedded) restart(ctx context.Context, conn *nats.Conn) error {
+	if e.stores() {
+		if err := e.writable(); err != nil {
+			return err
+		}
+	}
 	before := conn.Stats().Reconnects
 	e.stop()
 	if err := e.start(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -142,3 +143,74 @@ func (j *Journal) PutFinished(ctx context.Context, name string) error {
 	_, err := j.store.putRecord(ctx, e, sync, true, fence{j.names.record(tenantKey(e.tenant)), 0})
 	return err
 }
+
+// StopFollowing lets this process hear of nothing by itself, as one whose node lags
+// behind.
+func (j *Journal) StopFollowing() {
+	j.done()
+	j.work.Wait()
+}
+
+// Mark marks the record of a sync that ended just now as over: its worker does, and may
+// be late.
+func (j *Journal) Mark(ctx context.Context, name string) error {
+	j.mu.Lock()
+	l := j.ended[name]
+	j.mu.Unlock()
+	if l == nil {
+		return fmt.Errorf("%s did not end just now", name)
+	}
+	j.markFinished(ctx, l)
+	return nil
+}
+
+// IsLive says whether a sync is not known to be over.
+func (j *Journal) IsLive(name string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.live[name] != nil
+}
+
+// Requested is the id of the sync that a request_id stands for, when those that it
+// created are heard of in some order.
+func Requested(tenant, requestID string, ids ...string) string {
+	x := newIndex()
+	for _, id := range ids {
+		x.add(&entry{name: tenant + "/syncs/" + id, tenant: tenant, requestID: requestID})
+	}
+	return x.requests[requestKey(tenant, requestID)].id()
+}
+
+// MaxAge is how long the stream of events keeps them.
+func (j *Journal) MaxAge(ctx context.Context) (time.Duration, error) {
+	info, err := j.store.events.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.Config.MaxAge, nil
+}
+
+// LosePatience lets a process that follows nothing any more try for a shorter time.
+func (j *Journal) LosePatience(patience time.Duration) { j.store.patience = patience }
+
+// Hold keeps every Create of a tenant waiting.
+func (j *Journal) Hold(ctx context.Context, tenant string) (release func(), err error) {
+	return j.claim(ctx, tenant)
+}
+
+// Members is what a worker knows of the others, without a connection.
+type Members struct{ m *members }
+
+// NewMembers returns that of a worker, with what it logs.
+func NewMembers(worker string, lease time.Duration, logger *slog.Logger) Members {
+	return Members{newMembers(&Journal{logger: logger}, worker, lease, false)}
+}
+
+// Hear takes in that a worker is alive, with its lease; 0: it does not say it.
+func (m Members) Hear(worker string, lease time.Duration) { m.m.hear(worker, lease) }
+
+// Reach takes in that the engine answered at once.
+func (m Members) Reach() { m.m.reach(time.Now()) }
+
+// Alive returns who is alive.
+func (m Members) Alive() []string { return m.m.alive() }

@@ -129,7 +129,7 @@ func (j *Journal) followRecord(_ context.Context, message jetstream.Msg) error {
 		j.logger.Error("a record in the journal cannot be read, and is left out", "subject", message.Subject(), "error", err)
 		return nil
 	}
-	j.adoptRecord(record)
+	j.adoptRecord(record, true)
 	return nil
 }
 
@@ -163,11 +163,14 @@ func (j *Journal) followEvent(ctx context.Context, message jetstream.Msg) error 
 }
 
 // adoptRecord takes a record in, whoever brings it first, and returns the log of its
-// sync, or nil when that is finished.
-func (j *Journal) adoptRecord(record *kept) *live {
+// sync, or nil when that is finished. It comes in order when every record of the tenant
+// before it was taken in: not when somebody asked for it by its name.
+func (j *Journal) adoptRecord(record *kept, inOrder bool) *live {
 	j.mu.Lock()
 	e := record.entry
-	j.index.last[e.tenant] = max(j.index.last[e.tenant], record.sequence)
+	if inOrder {
+		j.index.known(e.tenant, record.sequence)
+	}
 	if known := j.index.byName[e.name]; known != nil {
 		// It is over, by its record; its log is here until its last event is.
 		known.finished = known.finished || e.finished
@@ -180,7 +183,6 @@ func (j *Journal) adoptRecord(record *kept) *live {
 	if !e.finished {
 		l = newLive(j, e.name, record.sync, record.sequence)
 		j.live[e.name] = l
-		j.index.running[e.tenant] = e.name
 	}
 	j.mu.Unlock()
 	j.signal()
@@ -203,7 +205,7 @@ func (j *Journal) find(ctx context.Context, name string) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	return j.adoptRecord(record), nil
+	return j.adoptRecord(record, false), nil
 }
 
 // findFresh is find, for those who ask what is: they hear of what other processes
@@ -246,6 +248,6 @@ func (j *Journal) catchUpTenant(ctx context.Context, tenant string) (uint64, err
 		if next == nil || next.sequence > last.sequence {
 			next = last // those between were replaced meanwhile
 		}
-		j.adoptRecord(next)
+		j.adoptRecord(next, true)
 	}
 }

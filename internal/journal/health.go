@@ -53,9 +53,9 @@ func (j *Journal) stored(stream string, err error) {
 	j.sick[stream] = err
 }
 
-// mend looks after an engine that does not store. The embedded one is restarted: what
-// was stored stays; what was not acknowledged is found out by those who wrote it. Of
-// a cluster it is found out whether it stores again.
+// mend looks after an engine that does not store. The embedded one is restarted, once
+// its directory can be written: what was stored stays, and can be read until then; what
+// was not acknowledged is found out by those who wrote it. Of a cluster it is found out whether it stores again.
 func (j *Journal) mend(ctx context.Context) {
 	for pause := mendInterval; ; {
 		select {
@@ -68,11 +68,11 @@ func (j *Journal) mend(ctx context.Context) {
 			continue
 		}
 		if j.embedded != nil {
-			j.logger.Warn("the journal's engine does not store, and is restarted")
+			j.logger.Warn("the journal's engine does not store, and is restarted where its directory can be written")
 		}
 		if err := j.restartStorage(ctx); err != nil && ctx.Err() == nil {
 			j.logger.Error("the journal's engine still does not store", "error", err)
-			if j.embedded != nil {
+			if j.embedded != nil && !errors.Is(err, errUnwritable) {
 				pause = longestMendInterval // reading is interrupted too
 			}
 		}

@@ -20,7 +20,8 @@ const longestListening = 2 * time.Minute
 // Listen returns the workers that are heard on a cluster, sorted, for a command that
 // must not run beside them. It takes half of the lease time, the longest pause between
 // two signs of life and some more, and no part in the work. A worker that is frozen or
-// cut off is not heard, nor is one that starts afterwards.
+// cut off is not heard, nor is one that starts afterwards, and perhaps not one with a
+// lease more than twice as long.
 func Listen(ctx context.Context, cluster *Cluster, lease time.Duration) (_ []string, err error) {
 	c, err := cluster.complete()
 	if err != nil {

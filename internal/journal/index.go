@@ -36,16 +36,14 @@ type index struct {
 	byTenant map[string][]*entry
 	// requests finds a sync by tenant and request_id.
 	requests map[string]*entry
-	// running has the sync of each tenant that is not finished.
-	running map[string]string
-	// last has the stream's sequence of the record of each tenant that was stored last.
+	// last has, by tenant, the stream's sequence up to which every record of the tenant is
+	// known: it grows only where nothing before it can be missing.
 	last map[string]uint64
 }
 
 func newIndex() *index {
 	return &index{
-		byName: map[string]*entry{}, byTenant: map[string][]*entry{}, requests: map[string]*entry{}, running: map[string]string{},
-		last: map[string]uint64{},
+		byName: map[string]*entry{}, byTenant: map[string][]*entry{}, requests: map[string]*entry{}, last: map[string]uint64{},
 	}
 }
 
@@ -53,13 +51,24 @@ func requestKey(tenant, requestID string) string { return tenant + " " + request
 
 func compareEntries(a, b *entry) int { return strings.Compare(a.id(), b.id()) }
 
+// add takes a sync in, in any order: of those that one request_id created, one after
+// the other was forgotten, the newest counts.
 func (x *index) add(e *entry) {
 	x.byName[e.name] = e
 	x.all = insert(x.all, e)
 	x.byTenant[e.tenant] = insert(x.byTenant[e.tenant], e)
-	if e.requestID != "" {
-		x.requests[requestKey(e.tenant, e.requestID)] = e
+	if e.requestID == "" {
+		return
 	}
+	request := requestKey(e.tenant, e.requestID)
+	if known := x.requests[request]; known == nil || compareEntries(known, e) < 0 {
+		x.requests[request] = e
+	}
+}
+
+// known notes that every record of a tenant up to a stream's sequence is known.
+func (x *index) known(tenant string, sequence uint64) {
+	x.last[tenant] = max(x.last[tenant], sequence)
 }
 
 // insert keeps the order; syncs are almost always added at the end.

@@ -28,8 +28,8 @@ type Config struct {
 	// Replica is the name of this process among those that share the journal; the
 	// name of the host.
 	Replica string
-	// Lease is after what time a process that was not heard of counts as dead; 30
-	// seconds.
+	// Lease is after what time, at the latest, the syncs of a process that died are taken
+	// over by another one; 30 seconds.
 	Lease time.Duration
 	// Retention is how long syncs and their events are kept; 90 days.
 	Retention time.Duration
@@ -175,7 +175,8 @@ func Open(ctx context.Context, config Config) (_ *Journal, err error) {
 	if err := j.listen(); err != nil {
 		return nil, err
 	}
-	j.work.Go(func() { j.members.beat(background, syncs, events) })
+	j.work.Go(func() { j.members.beat(background) })
+	j.work.Go(func() { j.members.ask(background, syncs, events) })
 	j.work.Go(func() { j.members.watch(background) })
 	j.work.Go(func() { j.repeatPrompts(background) })
 	return j, nil
@@ -232,9 +233,13 @@ func (j *Journal) load(ctx context.Context, syncs, events *follower) error {
 			return err
 		}
 		e := record.entry
-		j.index.add(e)
-		j.index.last[e.tenant] = max(j.index.last[e.tenant], record.sequence)
+		j.index.known(e.tenant, record.sequence)
 		syncs.position.Store(record.sequence)
+		if known := j.index.byName[e.name]; known != nil { // replaced while it was read
+			known.finished = known.finished || e.finished
+			continue
+		}
+		j.index.add(e)
 		if !e.finished {
 			unfinished = append(unfinished, e)
 		}
@@ -255,8 +260,7 @@ func (j *Journal) load(ctx context.Context, syncs, events *follower) error {
 			continue
 		}
 		j.live[e.name] = l
-		j.index.running[e.tenant] = e.name
-		j.members.hear(l.state().GetWorker()) // it has a lease from now on
+		j.members.hear(l.state().GetWorker(), 0) // it has a lease from now on
 	}
 	return nil
 }

@@ -55,6 +55,31 @@ func (s *Store) Save(key string, value []byte) error {
 	return storageError(ctx, err)
 }
 
+// Add saves a value unless the key has one, and returns the one that it has then: of two
+// at the same time the earlier one stays.
+func (s *Store) Add(key string, value []byte) ([]byte, error) {
+	j, ctx := s.journal, context.Background()
+	var is []byte
+	err := j.store.patiently(ctx, j.store.patience, func(ctx context.Context) error {
+		_, err := j.store.js.Publish(ctx, s.subject(key), value, jetstream.WithExpectLastSequencePerSubject(0))
+		if api := (*jetstream.APIError)(nil); errors.As(err, &api) && wrongLastSequence[int(api.ErrorCode)] {
+			err = nil // there is one, ours too when nobody answered at first
+		}
+		if err != nil {
+			return err
+		}
+		message, err := j.store.keys.GetLastMsgForSubject(ctx, s.subject(key))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return errors.New("another value is about to be stored")
+		}
+		if err == nil {
+			is = message.Data
+		}
+		return err
+	})
+	return is, storageError(ctx, err)
+}
+
 // Delete removes the value of a key, if there is one.
 func (s *Store) Delete(key string) error {
 	ctx := context.Background()

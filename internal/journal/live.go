@@ -124,7 +124,7 @@ func (l *live) adopt(events ...stored) bool {
 	worker := l.fold.Sync().GetWorker()
 	l.mu.Unlock()
 	if taken && grown {
-		l.journal.members.hear(worker) // who takes a sync is alive
+		l.journal.members.hear(worker, 0) // who takes a sync is alive
 		l.journal.signal()
 	}
 	return dense

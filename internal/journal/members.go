@@ -11,12 +11,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// members knows which workers are alive. Each says so every third of the lease time,
-// by a message that is not stored; whoever was not heard of for the lease time, by
-// the clock of the one that listens, counts as dead.
+// members knows which workers are alive. Each says so several times in its lease time, by
+// a message that is not stored and that says how long this is; whoever was silent for
+// most of it, by the clock of the one that listens, counts as dead: with what is left
+// another one has taken its syncs over by the end of the lease time.
 //
-// A process that does not reach the engine hears of nobody, and nobody of it: it
-// counts itself dead after the lease time, and nobody else.
+// A process that does not reach the engine hears of nobody, and nobody of it: it judges
+// nobody, and counts itself dead after the lease time.
 type members struct {
 	journal *Journal
 	worker  string
@@ -25,20 +26,42 @@ type members struct {
 	alone bool
 
 	mu sync.Mutex
-	// heard is when each worker was last heard of; left has those that said so.
-	heard map[string]time.Time
-	left  map[string]bool
+	// others are the workers that were heard of; left has those that said so.
+	others map[string]member
+	left   map[string]bool
 	// reached is when the engine was last asked something that it answered.
 	reached time.Time
 	gone    bool
 }
 
-const headerLeft = "Understudy-Left"
+// member is another worker.
+type member struct {
+	// heard is when it was last heard of.
+	heard time.Time
+	// lease is its own; this process's until it says another one.
+	lease time.Duration
+}
+
+const (
+	headerLeft  = "Understudy-Left"
+	headerLease = "Understudy-Lease"
+)
+
+// beatOf is how often a worker says that it is alive. Older versions do every third of
+// their lease.
+func beatOf(lease time.Duration) time.Duration { return lease / 5 }
+
+// silenceOf is after what silence a worker counts as dead. The rest of its lease is for
+// those who find out and take over: the next look, and their order.
+func silenceOf(lease time.Duration) time.Duration { return lease * 4 / 5 }
+
+// graceOf is how long a worker that is alive may need to be heard of again.
+func graceOf(lease time.Duration) time.Duration { return 2 * beatOf(lease) }
 
 func newMembers(j *Journal, worker string, lease time.Duration, alone bool) *members {
 	return &members{
 		journal: j, worker: worker, lease: lease, alone: alone,
-		heard: map[string]time.Time{}, left: map[string]bool{}, reached: time.Now(),
+		others: map[string]member{}, left: map[string]bool{}, reached: time.Now(),
 	}
 }
 
@@ -48,13 +71,13 @@ func (m *members) alive() []string {
 	defer m.mu.Unlock()
 	now := time.Now()
 	var workers []string
-	cut := m.cutLocked(now)
-	for worker, heard := range m.heard {
-		if cut || now.Sub(heard) < m.lease {
+	unsure := m.unsureLocked(now)
+	for worker, other := range m.others {
+		if unsure || now.Sub(other.heard) < silenceOf(other.lease) {
 			workers = append(workers, worker)
 		}
 	}
-	if !m.gone && !cut {
+	if !m.gone && !m.cutLocked(now) {
 		workers = append(workers, m.worker)
 	}
 	slices.Sort(workers)
@@ -70,8 +93,15 @@ func (m *members) cut() bool {
 
 func (m *members) cutLocked(now time.Time) bool { return !m.alone && now.Sub(m.reached) >= m.lease }
 
-// hear notes that a worker is alive, and returns whether it is new.
-func (m *members) hear(worker string) bool {
+// unsureLocked says whether the engine has not answered for so long that it may be this
+// process that hears of nobody.
+func (m *members) unsureLocked(now time.Time) bool {
+	return !m.alone && now.Sub(m.reached) > graceOf(m.lease)
+}
+
+// hear notes that a worker is alive, with its lease if it said so, and returns whether it
+// is new.
+func (m *members) hear(worker string, lease time.Duration) bool {
 	if worker == "" || worker == m.worker || m.alone {
 		return false
 	}
@@ -80,8 +110,18 @@ func (m *members) hear(worker string) bool {
 	if m.left[worker] {
 		return false
 	}
-	_, known := m.heard[worker]
-	m.heard[worker] = time.Now()
+	other, known := m.others[worker]
+	if !known {
+		other.lease = m.lease
+	}
+	if lease > 0 && lease != other.lease {
+		other.lease = lease
+		if lease != m.lease {
+			m.journal.logger.Warn("another worker has another lease: write the same on all replicas", "worker", worker, "its_lease", lease, "lease", m.lease)
+		}
+	}
+	other.heard = time.Now()
+	m.others[worker] = other
 	return !known
 }
 
@@ -90,17 +130,23 @@ func (m *members) farewell(worker string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.left[worker] = true
-	delete(m.heard, worker)
+	delete(m.others, worker)
 }
 
-// reach notes that the engine answered what was asked at a time. After a while in
-// which this process heard of nobody the lease of everybody begins anew.
+// reach notes that the engine answered what was asked at a time. After a while in which
+// it did not, everybody who is alive has the time to be heard of again, and no more: who
+// died with the engine's node is replaced as soon as anybody.
 func (m *members) reach(asked time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if asked.Sub(m.reached) > m.lease/2 {
-		for worker := range m.heard {
-			m.heard[worker] = time.Now()
+	if m.unsureLocked(asked) {
+		now := time.Now()
+		for worker, other := range m.others {
+			least := now.Add(graceOf(other.lease) - silenceOf(other.lease))
+			if other.heard.Before(least) {
+				other.heard = least
+				m.others[worker] = other
+			}
 		}
 	}
 	m.reached = asked
@@ -117,7 +163,11 @@ func (m *members) receive(message *nats.Msg) {
 		m.journal.signal()
 		return
 	}
-	if m.hear(worker) {
+	lease, err := time.ParseDuration(message.Header.Get(headerLease))
+	if err != nil {
+		lease = 0 // an older version does not say it
+	}
+	if m.hear(worker, lease) {
 		m.say(false) // it does not know this one either
 		m.journal.signal()
 	}
@@ -133,6 +183,7 @@ func (m *members) say(leaving bool) {
 	}
 	message := nats.NewMsg(m.journal.names.alive())
 	message.Header.Set(headerWorker, m.worker)
+	message.Header.Set(headerLease, m.lease.String())
 	if leaving {
 		message.Header.Set(headerLeft, "true")
 	}
@@ -156,15 +207,29 @@ func (m *members) leave() {
 	}
 }
 
-// beat says that this process is there until the context is done, and finds out
-// whether it reaches the engine, and whether the followers do.
-func (m *members) beat(ctx context.Context, followers ...*follower) {
-	ticker := time.NewTicker(m.lease / 3)
+// beat says that this process is there until the context is done, also while the engine
+// does not answer.
+func (m *members) beat(ctx context.Context) {
+	ticker := time.NewTicker(beatOf(m.lease))
 	defer ticker.Stop()
 	for {
 		m.say(false)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// ask finds out, until the context is done, whether this process reaches the engine, and
+// whether the followers do.
+func (m *members) ask(ctx context.Context, followers ...*follower) {
+	ticker := time.NewTicker(beatOf(m.lease))
+	defer ticker.Stop()
+	for {
 		asked := time.Now()
-		question, cancel := context.WithTimeout(ctx, m.lease/3)
+		question, cancel := context.WithTimeout(ctx, min(m.lease/3, publishTimeout))
 		var err error
 		for _, f := range followers {
 			// The leaders answer that, so that a node which is cut off itself does not.
@@ -179,7 +244,7 @@ func (m *members) beat(ctx context.Context, followers ...*follower) {
 		}
 		wait := ticker.C
 		if err != nil && ctx.Err() == nil {
-			wait = time.After(m.lease / 10)
+			wait = time.After(min(m.lease/10, time.Second))
 		}
 		select {
 		case <-ctx.Done():
@@ -191,7 +256,7 @@ func (m *members) beat(ctx context.Context, followers ...*follower) {
 
 // watch signals when somebody is no longer heard of, this process included.
 func (m *members) watch(ctx context.Context) {
-	ticker := time.NewTicker(min(m.lease/10, time.Second))
+	ticker := time.NewTicker(min(m.lease/20, 500*time.Millisecond))
 	defer ticker.Stop()
 	before := m.alive()
 	for {
@@ -218,7 +283,7 @@ func (m *members) forget() {
 	if m.cutLocked(now) {
 		return
 	}
-	maps.DeleteFunc(m.heard, func(_ string, heard time.Time) bool { return now.Sub(heard) > 10*m.lease })
+	maps.DeleteFunc(m.others, func(_ string, other member) bool { return now.Sub(other.heard) > 10*other.lease })
 }
 
 // Alive implements [port.Syncs].

@@ -2,6 +2,8 @@ package journal_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -260,5 +262,42 @@ func TestAnotherWriterInTheStream(t *testing.T) {
 				t.Errorf("%d events, want %d", got, want)
 			}
 		})
+	}
+}
+
+// TestUnwritableStorage: an engine that does not store, and could not start again, stays
+// to be read.
+func TestUnwritableStorage(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	directory, away := filepath.Join(parent, "journal"), filepath.Join(parent, "away")
+	j := open(t, directory)
+	name := create(t, j, "tenants/contoso").GetName()
+	finish(t, j, name)
+	for range 2 {
+		// Who is root may write into every directory, but not into one that is not there.
+		if err := os.Rename(directory, away); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.RestartStorage(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be written") {
+			t.Errorf("RestartStorage = %v", err)
+		}
+		if err := os.Rename(away, directory); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(drain(t, j, name, 0)); got != 2 { // current_state, finished
+			t.Errorf("%d events are read", got)
+		}
+	}
+	if err := j.RestartStorage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(drain(t, j, name, 0)); got != 2 {
+		t.Errorf("%d events are read after a restart", got)
+	}
+	create(t, j, "tenants/contoso")
+	entries, err := os.ReadDir(directory)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("in the directory: %v, %v", entries, err)
 	}
 }

@@ -54,6 +54,7 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 		}
 	}
 	s := &store{conn: conn, js: js, names: n, patience: patience, ready: ready}
+	var refusals []error
 	for _, stream := range []struct {
 		what   string
 		opened *jetstream.Stream
@@ -72,9 +73,8 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 		stream.config.Storage, stream.config.Replicas = jetstream.FileStorage, replicas
 		var err error
 		for range 4 {
-			err = s.patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) error {
-				opened, err := js.CreateOrUpdateStream(ctx, stream.config)
-				*stream.opened = opened
+			err = s.patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) (err error) {
+				*stream.opened, err = openStream(ctx, js, stream.config, config.Cluster != nil)
 				return err
 			})
 			if api := (*jetstream.APIError)(nil); !errors.As(err, &api) || api.ErrorCode != noPeers {
@@ -85,9 +85,16 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 			case <-ctx.Done():
 			}
 		}
+		if errors.As(err, new(*StreamError)) {
+			refusals = append(refusals, err) // of all of them at once
+			continue
+		}
 		if err != nil {
 			return nil, streamError(stream.what, replicas, err)
 		}
+	}
+	if err := errors.Join(refusals...); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -124,7 +131,7 @@ func (s *store) patiently(ctx context.Context, patience time.Duration, try func(
 // does not change; a server that is not ready is none.
 func answered(err error) bool {
 	api := (*jetstream.APIError)(nil)
-	return errors.Is(err, errFenced) || errors.Is(err, jetstream.ErrMsgNotFound) ||
+	return errors.Is(err, errFenced) || errors.Is(err, jetstream.ErrMsgNotFound) || errors.As(err, new(*StreamError)) ||
 		(errors.As(err, &api) && (api.ErrorCode == notClustered || api.Code < 500))
 }
 

@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,18 +23,20 @@ import (
 // only where the last record of the tenant is the one that was looked at: so of two
 // processes one is refused, and looks again.
 func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
-	if j.clustered() {
-		// A cluster that is known to be away is not waited for: beat and mend find
-		// out when it is back.
-		if err := j.Healthy(); err != nil {
-			return nil, false, err
-		}
+	if err := j.reachable(); err != nil {
+		return nil, false, err
 	}
 	release, err := j.claim(ctx, request.Tenant)
 	if err != nil {
 		return nil, false, err
 	}
 	defer release()
+	// The one that was waited for may have found out that nothing can be stored, and the
+	// caller may have gone.
+	if err := cmp.Or(j.reachable(), context.Cause(ctx)); err != nil {
+		return nil, false, err
+	}
+	ctx = context.WithoutCancel(ctx) // from here on there is a sync or none, and not half of one
 	var (
 		e              *entry
 		sync, accepted *understudyv1.Sync
@@ -54,7 +58,7 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 		sequence, err := j.store.putRecord(ctx, e, sync, false, fence{j.names.record(tenantKey(e.tenant)), last})
 		doubtful = doubtful || err != nil && !errors.Is(err, errFenced)
 		if err == nil {
-			j.adoptRecord(&kept{entry: e, sync: sync, sequence: sequence})
+			j.adoptRecord(&kept{entry: e, sync: sync, sequence: sequence}, true)
 			accepted, created = proto.CloneOf(sync), true
 		}
 		return err
@@ -64,6 +68,15 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 		created = true // it was stored though nobody answered
 	}
 	return accepted, created, err
+}
+
+// reachable returns why there is no use in trying to store in a cluster now: one that
+// is known to be away is not waited for, because beat and mend find out when it is back.
+func (j *Journal) reachable() error {
+	if !j.clustered() {
+		return nil
+	}
+	return j.Healthy()
 }
 
 // newSync returns a sync that a request asks for. Its name sorts behind those of the
@@ -137,7 +150,7 @@ func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own *
 	if request.RequestID != "" {
 		repeated = j.index.requests[requestKey(request.Tenant, request.RequestID)]
 	}
-	running := j.live[j.index.running[request.Tenant]]
+	running := j.liveOf(request.Tenant)
 	stored := own != nil && j.index.byName[own.name] != nil
 	j.mu.Unlock()
 	if stored {
@@ -149,20 +162,32 @@ func (j *Journal) earlier(ctx context.Context, request port.CreateRequest, own *
 		}
 		return j.Get(ctx, repeated.name)
 	}
-	if running == nil {
-		return nil, nil
-	}
-	// Another process may have ended it.
-	if err := running.catchUp(ctx); err != nil {
-		return nil, err
-	}
-	if running.state().GetAttempt() > 0 {
-		_ = running.await(ctx, endedTimeout, running.fold.Over)
-	}
-	if !running.over() {
-		return nil, &port.SyncRunningError{Sync: running.name}
+	for _, l := range running {
+		// Another process may have ended it.
+		if err := l.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		if l.state().GetAttempt() > 0 {
+			_ = l.await(ctx, endedTimeout, l.fold.Over)
+		}
+		if !l.over() {
+			return nil, &port.SyncRunningError{Sync: l.name}
+		}
 	}
 	return nil, nil
+}
+
+// liveOf returns the logs of a tenant that are not known to be over, newest first. One at
+// most is not over; of the others this process has not heard it yet. The caller holds mu.
+func (j *Journal) liveOf(tenant string) []*live {
+	var logs []*live
+	for _, l := range j.live {
+		if tenantOf(l.name) == tenant {
+			logs = append(logs, l)
+		}
+	}
+	slices.SortFunc(logs, func(a, b *live) int { return strings.Compare(b.name, a.name) })
+	return logs
 }
 
 // claim lets one Create at a time work on a tenant.
@@ -305,9 +330,6 @@ func (j *Journal) release(l *live) {
 	})
 	if e := j.index.byName[l.name]; e != nil {
 		e.finished = true
-		if j.index.running[e.tenant] == l.name {
-			delete(j.index.running, e.tenant)
-		}
 	}
 }
 

@@ -304,7 +304,9 @@ type Syncs interface {
 	// Create records a new sync in SYNC_STATE_PENDING and takes the tenant for
 	// it, until the sync finishes. A repeated request returns the sync that the
 	// first one created, and false. It fails with [*SyncRunningError] when the
-	// tenant has a sync that is not finished, and with [*RequestIDReusedError].
+	// tenant has a sync that is not finished, and with [*RequestIDReusedError]. When
+	// ctx ends before it begins to record, nothing is recorded; from then on it goes on
+	// without ctx, so that a caller who goes away has a sync or none.
 	Create(ctx context.Context, request CreateRequest) (sync *understudyv1.Sync, created bool, err error)
 	// Get returns a sync as its events leave it, or a [*NotFoundError].
 	Get(ctx context.Context, name string) (*understudyv1.Sync, error)
