@@ -335,10 +335,17 @@ type fakeSyncs struct {
 	frozen chan struct{}
 	// beforeAppend is called before this worker appends.
 	beforeAppend func(events []*understudyv1.SyncEvent)
-	// beforeOpen is called before this worker opens a log, and openErr says how that fails.
-	beforeOpen func()
-	openErr    func() error
+	// beforeOpen is called before this worker opens a log, and openErr says how that fails;
+	// beforeEvents is called before it reads one.
+	beforeOpen, beforeEvents func()
+	openErr                  func() error
+	// refusal may keep an append of this worker from being stored; unanswered may say
+	// that one failed that was stored.
+	refusal, unanswered failure
 }
+
+// failure says why an append fails, or nil.
+type failure func(events []*understudyv1.SyncEvent) error
 
 func newFakeSyncs(worker string) *fakeSyncs {
 	return &fakeSyncs{
@@ -386,6 +393,19 @@ func (f *fakeSyncs) ice() chan struct{} {
 	f.view.Lock()
 	defer f.view.Unlock()
 	return f.frozen
+}
+
+// refuse lets appends of this worker fail as refusal says; nil: as it is.
+func (f *fakeSyncs) refuse(refusal failure) {
+	f.view.Lock()
+	defer f.view.Unlock()
+	f.refusal = refusal
+}
+
+func (f *fakeSyncs) failures() (refusal, unanswered failure) {
+	f.view.Lock()
+	defer f.view.Unlock()
+	return f.refusal, f.unanswered
 }
 
 func (f *fakeSyncs) Create(_ context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
@@ -468,6 +488,9 @@ func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
 
 func (f *fakeSyncs) Events(_ context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error] {
 	return func(yield func(*understudyv1.SyncEvent, error) bool) {
+		if f.beforeEvents != nil {
+			f.beforeEvents()
+		}
 		log, err := f.log(name)
 		if err != nil {
 			yield(nil, err)
@@ -522,12 +545,21 @@ func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent
 	if f.syncs.beforeAppend != nil && len(events) > 0 {
 		f.syncs.beforeAppend(events)
 	}
+	refuse, unanswered := f.syncs.failures()
+	if refuse != nil {
+		if err := refuse(events); err != nil {
+			return err
+		}
+	}
 	f.view.Lock()
 	defer f.view.Unlock()
 	known, err := f.append(f.known, events...)
 	f.known = known
 	if err == nil {
 		f.seen = f.fakeLog.Sync() // it knows what it appended, and what is before that
+	}
+	if err == nil && unanswered != nil {
+		err = unanswered(events)
 	}
 	return err
 }

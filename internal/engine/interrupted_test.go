@@ -582,47 +582,6 @@ func TestTakeoverGoesOn(t *testing.T) {
 	})
 }
 
-// TestStorageFailsWhileRecording: from any of its appends on, for a while. The sync
-// ends once, as the process knows that it ended, and its tenant is free again.
-func TestStorageFailsWhileRecording(t *testing.T) {
-	for broken := range 7 {
-		t.Run(fmt.Sprintf("append %d", broken), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newStage(t)
-				s.user.signIn = after(time.Second, nil)
-				// Nobody but the process knows that the push was made.
-				s.vault.pushState = understudyv1.PushState_PUSH_STATE_UNSPECIFIED
-				var appends, refused atomic.Int64
-				begin := time.Now()
-				s.syncs.onAppend = func(string, []*understudyv1.SyncEvent) error {
-					if appends.Add(1) > int64(broken) && time.Since(begin) < time.Minute {
-						refused.Add(1)
-						return errStorage
-					}
-					return nil
-				}
-				s.run()
-				log := s.start(nil)
-				final := s.finished(log)
-				if refused.Load() == 0 {
-					t.Fatal("nothing was refused: the test is wrong")
-				}
-				if committed := len(s.vault.commits) > 0; committed != (final.GetState() == understudyv1.SyncState_SYNC_STATE_SUCCEEDED) {
-					t.Errorf("%d commits, and the sync is %s, %v", len(s.vault.commits), final.GetState(), final.GetPartialCauses())
-				}
-				if final.GetError() != nil && errorReason(t, final) != "STORAGE_UNAVAILABLE" {
-					t.Errorf("error = %v", final.GetError())
-				}
-				if final.GetAttempt() != 1 {
-					t.Errorf("attempt = %d", final.GetAttempt())
-				}
-				s.checkDense(log)
-				s.finished(s.start(nil))
-			})
-		})
-	}
-}
-
 // TestStopWhileStorageFails: the end of a server waits for no more than what it is
 // recording, however many syncs it could not end.
 func TestStopWhileStorageFails(t *testing.T) {
