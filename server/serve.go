@@ -9,7 +9,10 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
+
+	"understudy.internal/internal/journal"
 )
 
 // serveCommand is `understudy serve`.
@@ -31,7 +34,15 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	}
 	collectEarly()
 	logger := newLogger(cfg, std)
-	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, func() error { return serve(ctx, cfg, logger) })
+	var opened atomic.Pointer[journal.Journal]
+	leave := func() {
+		if j := opened.Load(); j != nil {
+			j.Leave()
+		}
+	}
+	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, leave, func() error {
+		return serve(ctx, cfg, logger, &opened)
+	})
 }
 
 // stopGrace is how long the service may take to stop after its calls have ended: for a
@@ -41,8 +52,8 @@ const stopGrace = time.Minute
 
 // endWithin carries a task out, and leaves it behind when it is not over within a limit
 // after ctx ended. What a process that ends so has not recorded is taken over as after
-// a power cut.
-func endWithin(ctx context.Context, limit time.Duration, task func() error) error {
+// a power cut, and at once: leave tells the others.
+func endWithin(ctx context.Context, limit time.Duration, leave func(), task func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- task() }()
 	select {
@@ -56,6 +67,7 @@ func endWithin(ctx context.Context, limit time.Duration, task func() error) erro
 	case err := <-done:
 		return err
 	case <-timer.C:
+		leave()
 		return &exitError{exitFailed, fmt.Sprintf("the service did not stop within %s, and is ended as it is: "+
 			"another replica, or the next start, takes over what it ran. See the log for a disk or a remote that does not answer", limit)}
 	}
@@ -73,13 +85,15 @@ func collectEarly() {
 	}
 }
 
-// serve runs the service on the address of the configuration.
-func serve(ctx context.Context, cfg *config, logger *slog.Logger) error {
+// serve runs the service on the address of the configuration. It tells which journal it
+// opened.
+func serve(ctx context.Context, cfg *config, logger *slog.Logger, opened *atomic.Pointer[journal.Journal]) error {
 	s, err := newService(ctx, cfg, logger)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	opened.Store(s.journal)
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.GRPC.Listen)
 	if err != nil {

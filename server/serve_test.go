@@ -25,13 +25,17 @@ func TestEndWithin(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), test.stopped)
 				defer cancel()
 				begin := time.Now()
-				err := endWithin(ctx, time.Minute, func() error { <-time.After(test.lasts); return failure })
+				left := false
+				err := endWithin(ctx, time.Minute, func() { left = true }, func() error { <-time.After(test.lasts); return failure })
 				if took := time.Since(begin); took != test.took {
 					t.Errorf("it took %s, want %s", took, test.took)
 				}
 				<-time.After(test.lasts) // no goroutine is left behind
 				if exit := (*exitError)(nil); test.want != nil && !errors.Is(err, test.want) || test.want == nil && !errors.As(err, &exit) {
 					t.Errorf("endWithin = %v", err)
+				}
+				if left != (test.want == nil) {
+					t.Errorf("it told the others that it leaves: %v", left)
 				}
 			})
 		})

@@ -122,8 +122,9 @@ func (s *service) openMetrics(ctx context.Context, cfg *config) error {
 }
 
 // run serves on a listener, which it closes, until ctx is done. Syncs that an earlier
-// process left are taken over meanwhile. At the end calls are drained first, then syncs
-// that still run are left to whoever takes them over, but for a commit that began.
+// process left are taken over meanwhile. At the end no more syncs are taken, calls are
+// drained first, then syncs that still run are left to whoever takes them over, but for a
+// commit that began. The others are told as soon as no sync is left here.
 func (s *service) run(ctx context.Context, listener net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
@@ -132,7 +133,19 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 		defer stopWork()
 		return s.edge.Serve(ctx, listener)
 	})
-	group.Go(func() error { return s.engine.Run(working) })
+	group.Go(func() error {
+		defer s.journal.Leave()
+		return s.engine.Run(working)
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		select {
+		case <-s.engine.StopTaking():
+			s.journal.Leave()
+		case <-working.Done(): // Run leaves when it returns
+		}
+		return nil
+	})
 	group.Go(func() error { s.watchHealth(ctx); return nil })
 	if s.metricsListener != nil {
 		group.Go(func() error { s.last.run(ctx); return nil })

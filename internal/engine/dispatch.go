@@ -87,6 +87,9 @@ func (e *Engine) look(ctx context.Context, work *sync.WaitGroup) time.Duration {
 		}
 		return lookInterval
 	}
+	if e.stopping {
+		return lookInterval
+	}
 	free := e.freeLocked(standings, alive)
 	now, next := time.Now(), lookInterval
 	sightings := make(map[sight]sighting)
@@ -214,6 +217,7 @@ func (e *Engine) attend(ctx context.Context, key sight, since time.Time) {
 		seen.notBefore = time.Now().Add(pause)
 		e.sightings[key] = seen
 	}
+	e.idleLocked()
 	e.mu.Unlock()
 	signal(e.wake)
 }
