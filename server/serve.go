@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"understudy.internal/internal/engine"
 	"understudy.internal/internal/journal"
 )
 
@@ -34,15 +36,24 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	}
 	collectEarly()
 	logger := newLogger(cfg, std)
-	var opened atomic.Pointer[journal.Journal]
-	leave := func() {
-		if j := opened.Load(); j != nil {
-			j.Leave()
-		}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	l := &lifetime{giveUp: giveUp}
+	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, l.leave, func() error { return l.serve(ctx, cfg, logger) })
+}
+
+// lifetime is what a service has to do with the end of its process.
+type lifetime struct {
+	giveUp context.CancelCauseFunc
+	// journal is nil before it is open.
+	journal atomic.Pointer[journal.Journal]
+}
+
+// leave tells the others that this process takes no more part.
+func (l *lifetime) leave() {
+	if j := l.journal.Load(); j != nil {
+		j.Leave()
 	}
-	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, leave, func() error {
-		return serve(ctx, cfg, logger, &opened)
-	})
 }
 
 // stopGrace is how long the service may take to stop after its calls have ended: for a
@@ -68,6 +79,9 @@ func endWithin(ctx context.Context, limit time.Duration, leave func(), task func
 		return err
 	case <-timer.C:
 		leave()
+		if hung := (*engine.HungError)(nil); errors.As(context.Cause(ctx), &hung) {
+			return hung
+		}
 		return &exitError{exitFailed, fmt.Sprintf("the service did not stop within %s, and is ended as it is: "+
 			"another replica, or the next start, takes over what it ran. See the log for a disk or a remote that does not answer", limit)}
 	}
@@ -85,15 +99,15 @@ func collectEarly() {
 	}
 }
 
-// serve runs the service on the address of the configuration. It tells which journal it
-// opened.
-func serve(ctx context.Context, cfg *config, logger *slog.Logger, opened *atomic.Pointer[journal.Journal]) error {
+// serve runs the service on the address of the configuration.
+func (l *lifetime) serve(ctx context.Context, cfg *config, logger *slog.Logger) error {
 	s, err := newService(ctx, cfg, logger)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	opened.Store(s.journal)
+	s.giveUp = l.giveUp
+	l.journal.Store(s.journal)
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.GRPC.Listen)
 	if err != nil {

@@ -53,9 +53,8 @@ type Engine struct {
 	mu sync.Mutex
 	// accepting is how many syncs are being recorded.
 	accepting int
-	// active are the syncs that somebody here attends to; the run is nil before it
-	// began.
-	active map[string]*run
+	// active are the syncs that somebody here attends to.
+	active map[string]*attended
 	// sightings are the syncs that can be taken, as of the last look.
 	sightings map[sight]sighting
 	// unended are syncs of this worker whose end could not be recorded yet.
@@ -83,7 +82,7 @@ func New(config Config) (*Engine, error) {
 		wake:        make(chan struct{}, 1),
 		rest:        make(chan struct{}, 1),
 		idle:        make(chan struct{}),
-		active:      make(map[string]*run),
+		active:      make(map[string]*attended),
 		unended:     make(map[string]*unended),
 	}
 	if e.logger == nil {

@@ -229,13 +229,14 @@ func (e *Engine) newRun(
 	r.ctx, r.cancel = context.WithCancelCause(r.owned)
 	// The server's end interrupts a sync with a cause of its own.
 	r.detach = context.AfterFunc(ctx, func() { r.cancel(errShutdown) })
-	patience, giveUp := context.WithTimeout(r.ctx, max(0, time.Until(r.limit))+outageGrace)
+	left := time.Until(r.limit)
+	patience, giveUp := context.WithTimeout(r.ctx, max(0, left)+outageGrace)
 	r.giveUp = giveUp
 	r.events = newRecorder(r.owned, log)
 	r.events.syncs, r.events.patience, r.events.owns = e.syncs, patience, r.owns
 	r.events.fail, r.events.logger = r.fail, logger
 	e.mu.Lock()
-	e.active[r.name] = r
+	e.active[r.name] = &attended{run: r, until: until(left)}
 	e.mu.Unlock()
 	return r, nil
 }
