@@ -12,7 +12,7 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// The pauses between two attempts to store while the journal cannot, beside what the
+// The pauses between two attempts while the journal does not answer, beside what the
 // journal itself waits in each.
 const (
 	shortestOutagePause = 250 * time.Millisecond
@@ -22,6 +22,13 @@ const (
 	outageGrace = 5 * time.Minute
 )
 
+// outagePauses are the pauses while the journal is waited for.
+func outagePauses() backoff.BackOff {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = shortestOutagePause, longestOutagePause
+	return pauses
+}
+
 // outlast stores events of which the journal said that it cannot: it tries again until
 // it can, until patience is over, or until the sync is somebody else's. Meanwhile
 // whoever has something to record waits for the lock, so that nothing piles up. after
@@ -29,11 +36,9 @@ const (
 func (r *recorder) outlast(after int64, events []*understudyv1.SyncEvent, failure error) error {
 	r.logger.Warn("the journal cannot store what happens in the sync; it waits until it can", "error", failure)
 	begin := time.Now()
-	pauses := backoff.NewExponentialBackOff()
-	pauses.InitialInterval, pauses.MaxInterval = shortestOutagePause, longestOutagePause
 	_, err := backoff.Retry(r.patience, func() (struct{}, error) {
 		return struct{}{}, r.again(after, events)
-	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(outagePauses()), backoff.WithMaxElapsedTime(0))
 	switch cause := context.Cause(r.patience); {
 	case err == nil:
 		r.logger.Info("the journal stores again, and the sync goes on", "waited", time.Since(begin))

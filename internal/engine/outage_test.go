@@ -54,7 +54,7 @@ func TestOutage(t *testing.T) {
 						t.Fatalf("%s at attempt %d, %d commits\n%s", final.GetState(), final.GetAttempt(), len(s.vault.commits),
 							strings.Join(summary(log.stored()), "\n"))
 					}
-					end, took := from+length+6*time.Second, final.GetEndTime().AsTime().Sub(final.GetStartTime().AsTime())
+					end, took := from+length+10*time.Second, final.GetEndTime().AsTime().Sub(final.GetStartTime().AsTime())
 					if took > max(51*time.Second, end+31*time.Second) {
 						t.Errorf("it took %s", took)
 					}
@@ -297,6 +297,36 @@ func TestStopInOutage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStopBeforePush: nor does a stop wait for it where it is to be asked whose the sync is
+// before the push. Whoever goes on pushes.
+func TestStopBeforePush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.vault.afterCommit = func() {
+			s.syncs.refuse(func([]*understudyv1.SyncEvent) error { return errStorage })
+			s.syncs.openErr = func() error { return errStorage }
+		}
+		s.run()
+		log := s.start(nil)
+		<-time.After(10 * time.Minute)
+		if len(s.vault.commits) != 1 || s.vault.pushes != 0 {
+			t.Fatalf("%d commits, %d pushes: the test is wrong", len(s.vault.commits), s.vault.pushes)
+		}
+		begin := time.Now()
+		s.stop()
+		<-s.done
+		if took := time.Since(begin); took > 10*time.Second || log.Sync().GetEndTime() != nil {
+			t.Errorf("it took %s to stop, and the sync is %s", took, log.Sync().GetState())
+		}
+		next := s.restart()
+		next.run()
+		if final := next.finished(log); final.GetState() != understudyv1.SyncState_SYNC_STATE_SUCCEEDED || s.vault.pushes != 1 || len(s.vault.commits) != 1 {
+			t.Errorf("the sync is %s, %d pushes, %d commits", final.GetState(), s.vault.pushes, len(s.vault.commits))
+		}
+		next.checkDense(log)
+	})
 }
 
 // startOf returns when the first sync of a stage was accepted.
