@@ -56,6 +56,8 @@ type replicaSetup struct {
 	nodes, replicas, tenants int
 	// concurrent is how many syncs each runs at a time; 8.
 	concurrent int
+	// lease is after what time a replica that is not heard of counts as dead; 5 seconds.
+	lease time.Duration
 	// shared gives all replicas one data_dir, and no remotes.
 	shared    bool
 	directory simulator.Config
@@ -171,7 +173,7 @@ func (r *replicas) configuration(name string, own *replica, remotes string) stri
 grpc: {listen: %q}
 metrics: {listen: %q}
 data_dir: %q
-lease: 5s
+lease: %s
 log: {level: warn}
 journal: {cluster: {servers: ["nats://%s"], replicas: %d}}
 %s
@@ -179,9 +181,9 @@ limits:
   concurrent_syncs: %d
   requests: {directory: {requests: 100000, per: 1s}, entra: {requests: 100000, per: 1s}, intune: {requests: 100000, per: 1s}}
 clouds:
-  lab: {authority: %[9]q, graph: %[9]q, ca_file: ca.pem}
+  lab: {authority: %[10]q, graph: %[10]q, ca_file: ca.pem}
 tenants:
-`, name, own.address, own.metrics, dataDir, strings.Join(r.nats.addresses, `", "nats://`), len(r.nats.addresses), keys, cmp.Or(r.concurrent, 8), r.simulator.URL())
+`, name, own.address, own.metrics, dataDir, cmp.Or(r.lease, 5*time.Second), strings.Join(r.nats.addresses, `", "nats://`), len(r.nats.addresses), keys, cmp.Or(r.concurrent, 8), r.simulator.URL())
 	for _, tenant := range r.names {
 		fmt.Fprintf(&b, `  - id: %s
     directory_id: %s

@@ -4,12 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
+
+	"understudy.internal/internal/engine"
+	"understudy.internal/internal/journal"
 )
 
 // serveCommand is `understudy serve`.
@@ -31,7 +36,24 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	}
 	collectEarly()
 	logger := newLogger(cfg, std)
-	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, func() error { return serve(ctx, cfg, logger) })
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	l := &lifetime{giveUp: giveUp}
+	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, l.leave, func() error { return l.serve(ctx, cfg, logger) })
+}
+
+// lifetime is what a service has to do with the end of its process.
+type lifetime struct {
+	giveUp context.CancelCauseFunc
+	// journal is nil before it is open.
+	journal atomic.Pointer[journal.Journal]
+}
+
+// leave tells the others that this process takes no more part.
+func (l *lifetime) leave() {
+	if j := l.journal.Load(); j != nil {
+		j.Leave()
+	}
 }
 
 // stopGrace is how long the service may take to stop after its calls have ended: for a
@@ -41,8 +63,8 @@ const stopGrace = time.Minute
 
 // endWithin carries a task out, and leaves it behind when it is not over within a limit
 // after ctx ended. What a process that ends so has not recorded is taken over as after
-// a power cut.
-func endWithin(ctx context.Context, limit time.Duration, task func() error) error {
+// a power cut, and at once: leave tells the others.
+func endWithin(ctx context.Context, limit time.Duration, leave func(), task func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- task() }()
 	select {
@@ -56,6 +78,10 @@ func endWithin(ctx context.Context, limit time.Duration, task func() error) erro
 	case err := <-done:
 		return err
 	case <-timer.C:
+		leave()
+		if hung := (*engine.HungError)(nil); errors.As(context.Cause(ctx), &hung) {
+			return hung
+		}
 		return &exitError{exitFailed, fmt.Sprintf("the service did not stop within %s, and is ended as it is: "+
 			"another replica, or the next start, takes over what it ran. See the log for a disk or a remote that does not answer", limit)}
 	}
@@ -74,12 +100,14 @@ func collectEarly() {
 }
 
 // serve runs the service on the address of the configuration.
-func serve(ctx context.Context, cfg *config, logger *slog.Logger) error {
+func (l *lifetime) serve(ctx context.Context, cfg *config, logger *slog.Logger) error {
 	s, err := newService(ctx, cfg, logger)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	s.giveUp = l.giveUp
+	l.journal.Store(s.journal)
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.GRPC.Listen)
 	if err != nil {

@@ -31,12 +31,16 @@ type service struct {
 	last            *lastSyncs
 	metricsListener net.Listener
 	security        *tls.Config
+	// watchHung returns an error when a sync hangs that only the end of the process ends.
+	watchHung func(context.Context) error
+	// giveUp says that the service ends for a reason of its own.
+	giveUp context.CancelCauseFunc
 }
 
 // newService opens what the configuration names. Close the service, also when it
 // never ran.
 func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *service, err error) {
-	s := &service{logger: logger, metrics: newMetrics()}
+	s := &service{logger: logger, metrics: newMetrics(), giveUp: func(error) {}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -85,6 +89,7 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
+	s.watchHung = s.engine.WatchHung
 	if s.security, err = serverTLS(cfg.GRPC.TLS); err != nil {
 		return nil, err
 	}
@@ -122,8 +127,10 @@ func (s *service) openMetrics(ctx context.Context, cfg *config) error {
 }
 
 // run serves on a listener, which it closes, until ctx is done. Syncs that an earlier
-// process left are taken over meanwhile. At the end calls are drained first, then syncs
-// that still run are left to whoever takes them over, but for a commit that began.
+// process left are taken over meanwhile. At the end no more syncs are taken, calls are
+// drained first, then syncs that still run are left to whoever takes them over, but for a
+// commit that began. The others are told as soon as no sync is left here. A sync that
+// hangs is an end like that, with an error.
 func (s *service) run(ctx context.Context, listener net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
@@ -132,8 +139,28 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 		defer stopWork()
 		return s.edge.Serve(ctx, listener)
 	})
-	group.Go(func() error { return s.engine.Run(working) })
+	group.Go(func() error {
+		defer s.journal.Leave()
+		return s.engine.Run(working)
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		select {
+		case <-s.engine.StopTaking():
+			s.journal.Leave()
+		case <-working.Done(): // Run leaves when it returns
+		}
+		return nil
+	})
 	group.Go(func() error { s.watchHealth(ctx); return nil })
+	group.Go(func() error {
+		err := s.watchHung(ctx)
+		if err != nil {
+			s.logger.Error("a sync hangs; the service ends, so that others take its syncs over and it can be started again", "error", err)
+			s.giveUp(err)
+		}
+		return err
+	})
 	if s.metricsListener != nil {
 		group.Go(func() error { s.last.run(ctx); return nil })
 		group.Go(func() error { return s.metrics.serve(ctx, s.metricsListener, s.security, s.logger) })

@@ -17,9 +17,9 @@ import (
 )
 
 // TestChaos lets everything happen to three workers at random: they are stopped and
-// started, frozen, cut off, cannot store, and their syncs are cancelled through any of
-// them. Afterwards every sync has ended once, its log has no gap, and what it says of
-// its commit is so.
+// started, frozen, cut off, cannot store or do not hear that they did, and their syncs are
+// cancelled through any of them. Afterwards every sync has ended once, its log has no gap
+// and nothing twice, and what it says of its commit is so.
 func TestChaos(t *testing.T) {
 	for seed := range uint64(25) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -36,9 +36,11 @@ type chaos struct {
 	tenants map[string]*engine.Tenant
 	vaults  map[string]*fakeVault
 	starts  int
-	broken  atomic.Bool
-	frozen  map[*stage]bool
-	cutOff  map[*stage]bool
+	// broken says that nothing is stored, silent that nobody is told of it.
+	broken atomic.Bool
+	silent atomic.Bool
+	frozen map[*stage]bool
+	cutOff map[*stage]bool
 }
 
 func newChaos(t *testing.T, seed uint64) *chaos {
@@ -85,6 +87,13 @@ func (c *chaos) worker(first *stage) *stage {
 	s.syncs.worker = fmt.Sprintf("replica-%d/%d", c.starts%3, c.starts)
 	if first != nil {
 		s.syncs.fakeJournal = first.syncs.fakeJournal
+	}
+	s.syncs.unanswered = func(events []*understudyv1.SyncEvent) error {
+		takes := events[0].GetStarted() != nil || events[0].GetStateChanged().GetWorker() != ""
+		if c.silent.Load() && !takes { // taking costs an attempt each time
+			return errStorage
+		}
+		return nil
 	}
 	s.tenants.more = c.known(s)
 	return s
@@ -167,6 +176,7 @@ func (c *chaos) play(length time.Duration) {
 		c.act()
 	}
 	c.broken.Store(false)
+	c.silent.Store(false)
 	for _, s := range c.workers {
 		if c.frozen[s] {
 			s.syncs.thaw()
@@ -207,6 +217,7 @@ func (c *chaos) act() {
 		c.cutOff[s] = !c.cutOff[s]
 	case 5:
 		c.broken.Store(c.random.IntN(4) == 0)
+		c.silent.Store(c.random.IntN(4) == 0)
 	case 6:
 		if names := c.unfinished(); len(names) > 0 && c.random.IntN(3) == 0 {
 			_, _ = s.engine.Cancel(c.t.Context(), names[c.random.IntN(len(names))])
@@ -225,6 +236,26 @@ func (c *chaos) unfinished() (names []string) {
 	return names
 }
 
+// checkOnce checks that no attempt of a sync recorded anything twice.
+func (c *chaos) checkOnce(log *fakeLog) {
+	recorded := map[string]bool{}
+	for _, event := range log.stored() {
+		if event.GetStateChanged().GetWorker() != "" {
+			clear(recorded)
+		}
+		if event.GetStateChanged() != nil {
+			continue
+		}
+		event = clones([]*understudyv1.SyncEvent{event})[0]
+		event.Sequence, event.EventTime = 0, nil
+		if text := event.String(); recorded[text] {
+			c.t.Errorf("%s has twice: %s", log.Sync().GetName(), text)
+		} else {
+			recorded[text] = true
+		}
+	}
+}
+
 func (c *chaos) check() {
 	s := c.workers[0]
 	committed := map[string]int{}
@@ -241,6 +272,7 @@ func (c *chaos) check() {
 			continue
 		}
 		s.checkDense(log)
+		c.checkOnce(log)
 		backedUp := final.GetState() == understudyv1.SyncState_SYNC_STATE_SUCCEEDED ||
 			final.GetState() == understudyv1.SyncState_SYNC_STATE_PARTIALLY_SUCCEEDED
 		if n := committed[name]; n > 1 || (n == 1) != backedUp || (final.GetSnapshot() != nil) != backedUp {

@@ -80,11 +80,14 @@ func (e *Engine) look(ctx context.Context, work *sync.WaitGroup) time.Duration {
 	defer e.mu.Unlock()
 	if !slices.Contains(alive, self) {
 		// Cut off for so long that the others may think it dead.
-		for _, r := range e.active {
-			if r != nil {
-				r.disown(errLost)
+		for _, a := range e.active {
+			if a.run != nil {
+				a.run.disown(errLost)
 			}
 		}
+		return lookInterval
+	}
+	if e.stopping {
 		return lookInterval
 	}
 	free := e.freeLocked(standings, alive)
@@ -112,7 +115,7 @@ func (e *Engine) look(ctx context.Context, work *sync.WaitGroup) time.Duration {
 			continue
 		}
 		free--
-		e.active[s.Sync] = nil
+		e.active[s.Sync] = &attended{until: until(0)}
 		work.Go(func() { e.attend(ctx, key, seen.since) })
 	}
 	e.sightings = sightings
@@ -214,6 +217,7 @@ func (e *Engine) attend(ctx context.Context, key sight, since time.Time) {
 		seen.notBefore = time.Now().Add(pause)
 		e.sightings[key] = seen
 	}
+	e.idleLocked()
 	e.mu.Unlock()
 	signal(e.wake)
 }

@@ -47,17 +47,20 @@ type Engine struct {
 	// wake has a token when it should be looked which syncs can be taken, and rest
 	// when there is a sync whose end could not be recorded.
 	wake, rest chan struct{}
+	// idle is closed when the engine takes no more syncs and has none.
+	idle chan struct{}
 
 	mu sync.Mutex
 	// accepting is how many syncs are being recorded.
 	accepting int
-	// active are the syncs that somebody here attends to; the run is nil before it
-	// began.
-	active map[string]*run
+	// active are the syncs that somebody here attends to.
+	active map[string]*attended
 	// sightings are the syncs that can be taken, as of the last look.
 	sightings map[sight]sighting
 	// unended are syncs of this worker whose end could not be recorded yet.
 	unended map[string]*unended
+	// stopping says that no more syncs are taken, isIdle that idle is closed.
+	stopping, isIdle bool
 }
 
 var _ Service = (*Engine)(nil)
@@ -78,7 +81,8 @@ func New(config Config) (*Engine, error) {
 		logger:      config.Logger,
 		wake:        make(chan struct{}, 1),
 		rest:        make(chan struct{}, 1),
-		active:      make(map[string]*run),
+		idle:        make(chan struct{}),
+		active:      make(map[string]*attended),
 		unended:     make(map[string]*unended),
 	}
 	if e.logger == nil {

@@ -63,6 +63,7 @@ func (e *Engine) endRest(ctx context.Context) {
 			}
 			e.mu.Lock()
 			delete(e.unended, name)
+			e.idleLocked()
 			e.mu.Unlock()
 			signal(e.wake)
 		}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"log/slog"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -30,32 +30,50 @@ func (e *recordError) Unwrap() error { return e.err }
 // which they were given; a result may wait for others, any other event is stored,
 // with all results before it, when the call returns.
 type recorder struct {
-	log port.Log
+	log   port.Log
+	syncs port.Syncs
 	// owned is done when the sync is somebody else's: nothing is stored any more. A
 	// sync that is being cancelled still says so.
 	owned context.Context
+	// patience is done when the journal is no longer waited for that cannot store; nil:
+	// it is not waited for. owns says whether a sync is still ours.
+	patience context.Context
+	owns     func(*understudyv1.Sync) bool
 	// fail ends the sync when the log cannot be written, with errLost where it is
 	// somebody else's.
-	fail func(error)
+	fail   func(error)
+	logger *slog.Logger
 
-	mu      sync.Mutex
+	// writing holds a token while events are stored, which may take as long as the
+	// journal is waited for. It guards log and what follows.
+	writing chan struct{}
 	pending []*understudyv1.SyncEvent
 	timer   *time.Timer
 	err     error
 }
 
+// newRecorder returns a recorder that tries once to store something, until it has
+// patience, and whose failures end nothing.
+func newRecorder(ctx context.Context, log port.Log) *recorder {
+	return &recorder{log: log, owned: ctx, fail: func(error) {}, writing: make(chan struct{}, 1)}
+}
+
+// lock keeps others from writing until the function that it returns is called.
+func (r *recorder) lock() (unlock func()) {
+	r.writing <- struct{}{}
+	return func() { <-r.writing }
+}
+
 // record stores an event and waits for it.
 func (r *recorder) record(event *understudyv1.SyncEvent) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	return r.append(event)
 }
 
 // state records a change of state, unless the sync is being cancelled: nothing
 // leads back from there.
 func (r *recorder) state(change *understudyv1.StateChanged) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	state := r.log.Sync().GetState()
 	if state == change.GetState() || state == understudyv1.SyncState_SYNC_STATE_CANCELLING || terminal(state) {
 		return r.err
@@ -70,8 +88,7 @@ func (r *recorder) state(change *understudyv1.StateChanged) error {
 // commit records that the commit begins. A [*port.SyncStateError] says that a
 // cancellation came first.
 func (r *recorder) commit() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	return r.change(&understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_COMMITTING})
 }
 
@@ -86,8 +103,7 @@ func (r *recorder) change(change *understudyv1.StateChanged) error {
 // end stores what is pending, the snapshot if the log does not have it, and then
 // `finished`.
 func (r *recorder) end(how *ending) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	if err := r.append(); err != nil {
 		return err
 	}
@@ -107,8 +123,7 @@ func (r *recorder) end(how *ending) error {
 
 // result stores the result of a type soon.
 func (r *recorder) result(result *understudyv1.ConfigurationResult) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	r.pending = append(r.pending, &understudyv1.SyncEvent{
 		Event: &understudyv1.SyncEvent_ConfigurationCompleted{
 			ConfigurationCompleted: &understudyv1.ConfigurationCompleted{Result: result},
@@ -125,13 +140,12 @@ func (r *recorder) result(result *understudyv1.ConfigurationResult) {
 
 // flush stores what is pending.
 func (r *recorder) flush() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	return r.append()
 }
 
-// append stores what is pending, then events. The first failure is final: an
-// event after one that is missing would make a gap.
+// append stores what is pending, then events. A failure is final: an event after one
+// that is missing would make a gap.
 func (r *recorder) append(events ...*understudyv1.SyncEvent) error {
 	if r.timer != nil {
 		r.timer.Stop()
@@ -144,7 +158,7 @@ func (r *recorder) append(events ...*understudyv1.SyncEvent) error {
 	}
 	err := context.Cause(r.owned)
 	if err == nil {
-		err = r.log.Append(r.owned, all...)
+		err = r.store(all)
 	}
 	refused, fenced := (*port.SyncStateError)(nil), (*port.FencedError)(nil)
 	switch {
@@ -161,6 +175,16 @@ func (r *recorder) append(events ...*understudyv1.SyncEvent) error {
 	}
 	r.fail(r.err)
 	return r.err
+}
+
+// store stores events, and waits for a journal that cannot.
+func (r *recorder) store(events []*understudyv1.SyncEvent) error {
+	after := r.log.Sync().GetLastSequence()
+	err := r.log.Append(r.owned, events...)
+	if !errors.As(err, new(*port.StorageError)) || r.patience == nil || r.patience.Err() != nil {
+		return err
+	}
+	return r.outlast(after, events, err)
 }
 
 // stateChanged returns the event of a change of state.

@@ -54,10 +54,10 @@ type run struct {
 	events *recorder
 
 	// worker and attemptNumber are those of the sync while it is ours, start is when its
-	// first attempt began.
+	// first attempt began, limit when its time is over.
 	worker        string
 	attemptNumber int32
-	start         time.Time
+	start, limit  time.Time
 	// earlier is what the attempts before this one left.
 	earlier past
 
@@ -70,8 +70,10 @@ type run struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	readCtx context.Context
-	// detach ends the tie between the server's end and the sync.
+	// detach ends the tie between the server's end and the sync, giveUp the patience of
+	// events.
 	detach func() bool
+	giveUp context.CancelFunc
 
 	servicePrincipal, user *actor
 	// do carries a task out beside the others of the reading; its error ends the sync.
@@ -128,6 +130,7 @@ func (r *run) perform() error {
 // close frees what the run holds.
 func (r *run) close() {
 	r.detach()
+	r.giveUp()
 	r.disown(nil)
 }
 
@@ -188,7 +191,7 @@ func (r *run) backUp() error {
 	}
 	// The time of a sync goes on when another worker takes it over.
 	var stop context.CancelFunc
-	r.readCtx, stop = context.WithDeadlineCause(r.ctx, r.start.Add(r.plan.timeout), errTimeLimit)
+	r.readCtx, stop = context.WithDeadlineCause(r.ctx, r.limit, errTimeLimit)
 	defer stop()
 	var err error
 	if r.staging, err = r.tenant.Vault.Begin(r.ctx, r.turn()); err != nil {

@@ -223,20 +223,25 @@ func (e *Engine) newRun(
 	}
 	if plan != nil {
 		r.unread = readers(plan)
+		r.limit = r.start.Add(plan.timeout)
 	}
 	r.owned, r.disown = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.ctx, r.cancel = context.WithCancelCause(r.owned)
 	// The server's end interrupts a sync with a cause of its own.
 	r.detach = context.AfterFunc(ctx, func() { r.cancel(errShutdown) })
-	r.events = &recorder{log: log, owned: r.owned, fail: r.fail}
+	left := time.Until(r.limit)
+	patience, giveUp := context.WithTimeout(r.ctx, max(0, left)+outageGrace)
+	r.giveUp = giveUp
+	r.events = newRecorder(r.owned, log)
+	r.events.syncs, r.events.patience, r.events.owns = e.syncs, patience, r.owns
+	r.events.fail, r.events.logger = r.fail, logger
 	e.mu.Lock()
-	e.active[r.name] = r
+	e.active[r.name] = &attended{run: r, until: until(left)}
 	e.mu.Unlock()
 	return r, nil
 }
 
 // end finishes a sync that nobody runs.
 func (e *Engine) end(ctx context.Context, log port.Log, how *ending) error {
-	events := &recorder{log: log, owned: context.WithoutCancel(ctx), fail: func(error) {}}
-	return events.end(how)
+	return newRecorder(context.WithoutCancel(ctx), log).end(how)
 }

@@ -40,7 +40,7 @@ func (e *Engine) stands(ctx context.Context, name, commit string) (bool, error) 
 
 // stillOurs fails with errLost when another worker has the sync, by the log as it is
 // now: this worker may not have heard of it yet. While the log cannot be read nobody
-// knows, and it is waited for.
+// knows, and it is waited for, unless the server stops: whoever goes on pushes.
 func (r *run) stillOurs(ctx context.Context) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		log, err := r.engine.syncs.Open(ctx, r.name)
@@ -48,9 +48,11 @@ func (r *run) stillOurs(ctx context.Context) error {
 		if errors.As(err, &fenced) || errors.As(err, &gone) || (err == nil && !r.owns(log.Sync())) {
 			r.disown(errLost)
 			err = backoff.Permanent(errLost)
+		} else if err != nil && errors.Is(context.Cause(r.ctx), errShutdown) {
+			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(outagePauses()), backoff.WithMaxElapsedTime(0))
 	return err
 }
 
