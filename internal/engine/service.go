@@ -127,7 +127,7 @@ func (e *Engine) accept(
 	}
 	defer release()
 	// A client that goes away now has a sync or none, and not half of one.
-	accepted, created, err := e.syncs.Create(context.WithoutCancel(ctx), port.CreateRequest{
+	accepted, created, err := e.syncs.Create(ctx, port.CreateRequest{
 		Sync: sync, Tenant: tenantName, RequestID: requestID, Digest: digest,
 	})
 	if err != nil || !created {
