@@ -60,7 +60,7 @@ func TestLoadRefusesMistakes(t *testing.T) {
 		"volatile":           {good + "  volatile: [a//b]\n", "empty segment", 1},
 		"volatile twice":     {good + "  volatile: [a, a]\n", "twice", 1},
 		"secret":             {good + "  secrets: ['a*']\n", "asterisk", 1},
-		"secret, when":       {good + "  secrets: [{property: a, when: [x]}]\n", "#microsoft.graph", 1},
+		"secret, when":       {good + "  secrets: [{property: a, when: ['microsoft.graph.x']}]\n", "#microsoft.graph", 1},
 		"secret, key":        {good + "  secrets:\n    - property: a\n      unless: [x]\n", "unless", 9},
 		"secret, no path":    {good + "  secrets: [{when: ['#microsoft.graph.x']}]\n", "empty segment", 1},
 		"secret, no type":    {good + "  secrets: [{property: a, when: ['#microsoft.graph.x']}]\n  volatile: ['**/@odata.type']\n", "dropped", 1},

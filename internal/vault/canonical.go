@@ -250,18 +250,22 @@ func (e *encoder) decodeMember(kind jsontext.Kind, at *place, depth int) (next m
 	return next, err
 }
 
-// hideTyped hides the members of an object that are secrets because of its type. They
-// are sorted: the type is wherever it came.
+// hideTyped hides the members of an object that are secrets because of its type, or of
+// its other members. They are sorted: the type is wherever it came.
 func (e *encoder) hideTyped(members []member, at *place) (err error) {
-	i, ok := slices.BinarySearchFunc(members, odataType, func(m member, name string) int { return strings.Compare(string(m.name), name) })
-	if !ok || members[i].dropped {
-		return nil
+	find := func(name string) (int, bool) {
+		return slices.BinarySearchFunc(members, name, func(m member, name string) int { return strings.Compare(string(m.name), name) })
 	}
-	name := strings.TrimPrefix(e.string(members[i].node), "#")
+	has := func(name string) bool { _, ok := find(name); return ok }
+	ofType := ""
+	if i, ok := find(odataType); ok && !members[i].dropped {
+		ofType = strings.TrimPrefix(e.string(members[i].node), "#")
+	}
 	for i := range members {
 		m := &members[i]
 		below := at.ofProperty(m.name)
-		if m.dropped || !below.isTyped() || below.action == fingerprint || !slices.Contains(below.secretWhen, name) {
+		if m.dropped || !below.isTyped() || below.action == fingerprint ||
+			!slices.Contains(below.secretWhen, ofType) && !slices.ContainsFunc(below.secretBeside, has) {
 			continue
 		}
 		if m.node, err = e.hide(m.node); err != nil {

@@ -40,9 +40,10 @@ type place struct {
 	action action
 	sortBy []string
 	// secretWhen are the types, without `#`, of the objects in which a property that
-	// leads here is hidden. In an object such a property may be found: typed.
-	secretWhen []string
-	typed      bool
+	// leads here is hidden, secretBeside properties that such an object may have instead.
+	// In an object such a property may be found: typed.
+	secretWhen, secretBeside []string
+	typed                    bool
 	// named says where the properties lead that a path names, other where every
 	// other property does, element where an array's elements do.
 	named   map[string]*place
@@ -68,14 +69,15 @@ func (p *place) ofElement() *place {
 }
 
 // isTyped says whether what leads here is a secret in some objects.
-func (p *place) isTyped() bool { return p != nil && len(p.secretWhen) > 0 }
+func (p *place) isTyped() bool { return p != nil && len(p.secretWhen)+len(p.secretBeside) > 0 }
 
 // pattern is a property path with what it asks for.
 type pattern struct {
 	segments []string
 	action   action
 	sortBy   []string
-	// when are the types of the objects that it is for; empty: all.
+	// when are the types of the objects that it is for, with `#`, or properties that they
+	// have; empty: all.
 	when []string
 }
 
@@ -169,7 +171,11 @@ func (c *compiler) place(at []position, complete completed) *place {
 	}
 	for _, i := range complete.typed {
 		for _, name := range c.patterns[i].when {
-			p.secretWhen = append(p.secretWhen, strings.TrimPrefix(name, "#"))
+			if ofType, ok := strings.CutPrefix(name, "#"); ok {
+				p.secretWhen = append(p.secretWhen, ofType)
+			} else {
+				p.secretBeside = append(p.secretBeside, name)
+			}
 		}
 	}
 	for _, position := range at {

@@ -15,7 +15,7 @@ var typed = &catalog.Type{
 	ID: "intune/typed",
 	Secrets: []catalog.SecretRule{
 		{Property: "payload", When: []string{"#microsoft.graph.wifi", "#microsoft.graph.vpn"}},
-		{Property: "**/value", When: []string{"#microsoft.graph.secretValue"}},
+		{Property: "**/value", When: []string{"#microsoft.graph.secretValue", "valueState"}},
 		{Property: "**/always"},
 	},
 	Arrays:   []catalog.ArrayRule{{Path: "**/list"}},
@@ -25,20 +25,24 @@ var typed = &catalog.Type{
 func TestSecretsOfSomeTypes(t *testing.T) {
 	const hidden, shown = "TOP-SECRET", "PLAIN"
 	for name, in := range map[string]string{
-		"the type first":                `{"@odata.type":"#microsoft.graph.wifi","payload":"TOP-SECRET"}`,
-		"the type last":                 `{"payload":"TOP-SECRET","@odata.type":"#microsoft.graph.vpn"}`,
-		"the type escaped":              `{"payload":"TOP-SECRET","\u0040odata.type":"\u0023microsoft.graph.vp\u006e"}`,
-		"the type without its #":        `{"payload":"TOP-SECRET","@odata.type":"microsoft.graph.wifi"}`,
-		"another type":                  `{"@odata.type":"#microsoft.graph.custom","payload":"PLAIN"}`,
-		"no type":                       `{"payload":"PLAIN"}`,
-		"a type that is no text":        `{"payload":"PLAIN","@odata.type":{"x":1}}`,
-		"only at the root":              `{"x":{"@odata.type":"#microsoft.graph.wifi","payload":"PLAIN"}}`,
-		"any depth: the root":           `{"@odata.type":"#microsoft.graph.secretValue","value":"TOP-SECRET"}`,
-		"any depth: nested":             `{"value":"PLAIN","a":[{"b":{"value":{"list":[{"value":"TOP-SECRET","@odata.type":"#microsoft.graph.secretValue"}]}}}]}`,
-		"any depth: not the parent's":   `{"@odata.type":"#microsoft.graph.secretValue","x":{"value":"PLAIN"}}`,
-		"any depth: the type of others": `{"a":{"@odata.type":"#microsoft.graph.secretValue"},"value":"PLAIN"}`,
-		"everything in it":              `{"@odata.type":"#microsoft.graph.secretValue","value":{"x":["TOP-SECRET"],"always":"TOP-SECRET"}}`,
-		"with what is always one":       `{"@odata.type":"#microsoft.graph.secretValue","value":"TOP-SECRET","always":"TOP-SECRET"}`,
+		"the type first":                        `{"@odata.type":"#microsoft.graph.wifi","payload":"TOP-SECRET"}`,
+		"the type last":                         `{"payload":"TOP-SECRET","@odata.type":"#microsoft.graph.vpn"}`,
+		"the type escaped":                      `{"payload":"TOP-SECRET","\u0040odata.type":"\u0023microsoft.graph.vp\u006e"}`,
+		"the type without its #":                `{"payload":"TOP-SECRET","@odata.type":"microsoft.graph.wifi"}`,
+		"another type":                          `{"@odata.type":"#microsoft.graph.custom","payload":"PLAIN"}`,
+		"no type":                               `{"payload":"PLAIN"}`,
+		"a type that is no text":                `{"payload":"PLAIN","@odata.type":{"x":1}}`,
+		"only at the root":                      `{"x":{"@odata.type":"#microsoft.graph.wifi","payload":"PLAIN"}}`,
+		"any depth: the root":                   `{"@odata.type":"#microsoft.graph.secretValue","value":"TOP-SECRET"}`,
+		"any depth: nested":                     `{"value":"PLAIN","a":[{"b":{"value":{"list":[{"value":"TOP-SECRET","@odata.type":"#microsoft.graph.secretValue"}]}}}]}`,
+		"any depth: not the parent's":           `{"@odata.type":"#microsoft.graph.secretValue","x":{"value":"PLAIN"}}`,
+		"any depth: the type of others":         `{"a":{"@odata.type":"#microsoft.graph.secretValue"},"value":"PLAIN"}`,
+		"beside another, of a type that is new": `{"a":[{"@odata.type":"#microsoft.graph.newer","value":"TOP-SECRET","valueState":"notEncrypted"}]}`,
+		"beside another, which is null":         `{"valueState":null,"value":"TOP-SECRET"}`,
+		"beside another of another object":      `{"value":"PLAIN","a":{"valueState":"x"}}`,
+		"only what is named":                    `{"payload":"PLAIN","valueState":"x"}`,
+		"everything in it":                      `{"@odata.type":"#microsoft.graph.secretValue","value":{"x":["TOP-SECRET"],"always":"TOP-SECRET"}}`,
+		"with what is always one":               `{"@odata.type":"#microsoft.graph.secretValue","value":"TOP-SECRET","always":"TOP-SECRET"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := mustRules(t, typed)

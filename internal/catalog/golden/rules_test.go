@@ -40,7 +40,7 @@ func checkRules(t *testing.T, configurationType *catalog.Type, items []port.Item
 		for _, name := range rule.When {
 			somewhere("secrets, when "+name, rule.Property, segments[:last], func(value any) bool {
 				object, _ := value.(map[string]any)
-				return object["@odata.type"] == name && object[segments[last]] != nil
+				return (object["@odata.type"] == name || object[name] != nil) && object[segments[last]] != nil
 			})
 		}
 	}
