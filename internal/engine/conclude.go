@@ -187,6 +187,9 @@ func bugStatus(logger *slog.Logger, err error) *rpcstatus.Status {
 // pushStatus is the error of a push. Text of the remote stays in the log.
 func pushStatus(err error) *rpcstatus.Status {
 	message := "The remote repository could not be reached, or refused the push. The commit is kept, and the next sync pushes it too."
+	if errors.Is(err, errNotAsked) {
+		message = "The server could not find out whether the sync was still its own, and pushed nothing. The commit is kept, and the next sync pushes it too."
+	}
 	if public := (interface{ PublicMessage() string })(nil); errors.As(err, &public) {
 		message = public.PublicMessage()
 	}

@@ -42,6 +42,8 @@ type fakeSyncs struct {
 	// beforeEvents is called before it reads one.
 	beforeOpen, beforeEvents func()
 	openErr                  func() error
+	// onGet changes what Get answers.
+	onGet func(*understudyv1.Sync) (*understudyv1.Sync, error)
 	// refusal may keep an append of this worker from being stored; unanswered may say
 	// that one failed that was stored.
 	refusal, unanswered failure
@@ -149,6 +151,9 @@ func (f *fakeSyncs) Get(_ context.Context, name string) (*understudyv1.Sync, err
 	log, err := f.log(name)
 	if err != nil {
 		return nil, err
+	}
+	if f.onGet != nil {
+		return f.onGet(log.Sync())
 	}
 	return log.Sync(), nil
 }

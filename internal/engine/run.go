@@ -70,6 +70,8 @@ type run struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	readCtx context.Context
+	// serving ends when the server stops.
+	serving context.Context
 	// detach ends the tie between the server's end and the sync, giveUp the patience of
 	// events.
 	detach func() bool
@@ -161,6 +163,8 @@ func (r *run) unrecorded(how *ending, err error) error {
 func (r *run) outcome(err error) *ending {
 	bug := (*panicError)(nil)
 	switch {
+	case r.snapshot != nil && errors.Is(err, errNotAsked):
+		return nil // it is committed and not pushed; whoever goes on finds it
 	case r.found:
 		return r.earlier.ending(r.snapshot)
 	case r.snapshot != nil:
@@ -170,8 +174,6 @@ func (r *run) outcome(err error) *ending {
 			return r.earlier.ending(late)
 		}
 		err = errCancelled
-	case r.left != nil && err == nil:
-		return r.earlier.ending(r.left)
 	case err == nil: // a dry run
 		return r.committedEnding()
 	case !errors.As(err, &bug) && errors.Is(context.Cause(r.ctx), errShutdown):
@@ -202,9 +204,11 @@ func (r *run) backUp() error {
 			r.logger.Warn("closing the staging area failed", "error", err)
 		}
 	}()
-	if r.snapshot = r.staging.Committed(); r.snapshot != nil || r.left != nil {
-		r.pushFound()
-		return nil
+	if r.snapshot = r.staging.Committed(); r.snapshot != nil {
+		return r.pushFound()
+	}
+	if err := r.leftOut(); err != nil {
+		return err
 	}
 	r.session = r.tenant.Source.Open()
 	defer r.session.Close()
@@ -310,13 +314,15 @@ func (r *run) commit() error {
 		return errLost
 	}
 	r.saveRecords()
-	r.push(ctx)
+	if err := r.push(ctx); err != nil {
+		return err
+	}
 	return r.events.record(snapshotCommitted(snapshot))
 }
 
 // push brings the commit to the remote. That it fails, or is a bug, does not undo the
-// commit.
-func (r *run) push(ctx context.Context) {
+// commit. It returns errNotAsked when the server stops before it was tried.
+func (r *run) push(ctx context.Context) error {
 	r.snapshot.PushState = understudyv1.PushState_PUSH_STATE_FAILED
 	err := recovering(func() (err error) {
 		r.snapshot.PushState, err = r.staging.Push(ctx)
@@ -326,6 +332,10 @@ func (r *run) push(ctx context.Context) {
 		r.logger.Warn("push failed", "error", err)
 		r.snapshot.PushError = pushStatus(err)
 	}
+	if errors.Is(err, errNotAsked) && r.serving.Err() != nil {
+		return err
+	}
+	return nil
 }
 
 // completed keeps the result of a type, and records it unless an earlier attempt

@@ -256,10 +256,17 @@ func TestStopInOutage(t *testing.T) {
 // TestStopBeforePush: nor does a stop wait for it where it is to be asked whose the sync is
 // before the push. Whoever goes on pushes.
 func TestStopBeforePush(t *testing.T) {
+	t.Run("the journal is away", func(t *testing.T) { stopBeforePush(t, true) })
+	t.Run("the journal comes back", func(t *testing.T) { stopBeforePush(t, false) })
+}
+
+func stopBeforePush(t *testing.T, refuses bool) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		s.vault.afterCommit = func() {
-			s.syncs.refuse(func([]*understudyv1.SyncEvent) error { return errStorage })
+			if refuses {
+				s.syncs.refuse(func([]*understudyv1.SyncEvent) error { return errStorage })
+			}
 			s.syncs.openErr = func() error { return errStorage }
 		}
 		s.run()

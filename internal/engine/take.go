@@ -136,8 +136,8 @@ func (r *run) settle(status *rpcstatus.Status, committing bool) (*ending, error)
 	switch {
 	case r.owned.Err() != nil:
 		return nil, context.Cause(r.owned)
-	case snapshot.GetPushState() == understudyv1.PushState_PUSH_STATE_UNSPECIFIED && snapshot != nil &&
-		status == nil && r.attemptNumber <= maxAttempts:
+	case snapshot != nil && snapshot.GetPushState() == understudyv1.PushState_PUSH_STATE_UNSPECIFIED &&
+		status == nil && r.attemptNumber <= maxAttempts && r.plan.narrow(past.types) == nil:
 		r.resume(past)
 		r.left = unconfirmed(snapshot) // unless it can be pushed
 		return nil, nil
@@ -228,6 +228,7 @@ func (e *Engine) newRun(
 	r.owned, r.disown = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.ctx, r.cancel = context.WithCancelCause(r.owned)
 	// The server's end interrupts a sync with a cause of its own.
+	r.serving = ctx
 	r.detach = context.AfterFunc(ctx, func() { r.cancel(errShutdown) })
 	left := time.Until(r.limit)
 	patience, giveUp := context.WithTimeout(r.ctx, max(0, left)+outageGrace)

@@ -151,14 +151,24 @@ type Turn struct {
 	// Where several processes share a disk, one that is late, of an earlier attempt or
 	// sync than the last one that began, is refused.
 	Attempt int
-	// Stands says whether a commit that is on this machine alone, where a remote is the
-	// truth, is part of the backup, by the name of its sync and its id: of a sync that
-	// was taken over after its commit, and then ended otherwise, it is not. nil: every
-	// commit is.
-	Stands func(ctx context.Context, sync, commit string) (bool, error)
+	// Fate says what became of the commit of another sync, by its name. It is asked for
+	// a commit that is on this machine alone, where a remote is the truth: of a sync
+	// that was taken over after its commit, and then ended otherwise, it is not part of
+	// the backup. nil: every commit is.
+	Fate func(ctx context.Context, sync string) (Fate, error)
 	// Owned fails when the sync is not this worker's any more, by what all workers
 	// agree on. It is asked before every push. nil: it is.
 	Owned func(ctx context.Context) error
+}
+
+// Fate is what became of the commit of a sync that is over.
+type Fate struct {
+	// Forgotten says that nobody remembers the sync.
+	Forgotten bool
+	// Committed says that it ended with a commit.
+	Committed bool
+	// Pushed is the id under which the remote took the commit; empty: it did not.
+	Pushed string
 }
 
 // Staging collects what one sync read and makes at most one commit of it.

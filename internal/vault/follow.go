@@ -88,7 +88,7 @@ func (v *Vault) giveWay(ctx context.Context, held *hold) error {
 	}
 	v.logger.Error("commits of this machine that were not pushed do not go together with the remote, and are left out of the branch; "+
 		"they are kept in the repository", "before", ours.String(), "now", theirs.String())
-	return v.move(held, v.storage(), ours, theirs)
+	return v.moveBack(held, v.storage(), ours, theirs)
 }
 
 func (v *Vault) catchUp(ctx context.Context, held *hold, whose port.Turn) error {
@@ -109,8 +109,12 @@ func (v *Vault) catchUp(ctx context.Context, held *hold, whose port.Turn) error 
 	if ours, err = v.standing(ctx, storage, ours, theirs, whose); err != nil {
 		return v.unreadable(err)
 	}
+	move := v.move
+	if ours == nil && !tip.IsZero() || ours != nil && ours.Hash != tip {
+		move = v.moveBack
+	}
 	if ours == nil {
-		return v.move(held, storage, tip, theirs)
+		return move(held, storage, tip, theirs)
 	}
 	behind, err := isAncestor(ctx, storage, theirs, ours.Hash)
 	if err != nil {
@@ -120,14 +124,14 @@ func (v *Vault) catchUp(ctx context.Context, held *hold, whose port.Turn) error 
 		if ours.Hash == tip {
 			return nil
 		}
-		return v.move(held, storage, tip, ours.Hash)
+		return move(held, storage, tip, ours.Hash)
 	}
 	ahead, err := isAncestor(ctx, storage, ours.Hash, theirs)
 	if err != nil {
 		return v.unreadable(err)
 	}
 	if ahead {
-		return v.move(held, storage, tip, theirs)
+		return move(held, storage, tip, theirs)
 	}
 	rebuilt, err := v.rebuild(ctx, storage, ours, theirs)
 	if err != nil {
@@ -135,15 +139,16 @@ func (v *Vault) catchUp(ctx context.Context, held *hold, whose port.Turn) error 
 	}
 	v.logger.Warn("the remote branch and ours had moved apart; our commits are built on top of it",
 		"remote", theirs.String(), "before", tip.String(), "now", rebuilt.String())
-	return v.move(held, v.storage(), tip, rebuilt)
+	return move(held, v.storage(), tip, rebuilt)
 }
 
 // standing returns the last of our commits that is part of the backup, or nil: one that
-// the remote has not, and whose sync ended without it, is not. It stays among the objects.
+// the remote has not, and whose sync ended without it, or with another one that the remote
+// has, is not. It stays among the objects.
 func (v *Vault) standing(
 	ctx context.Context, storage *store, ours *object.Commit, theirs plumbing.Hash, whose port.Turn,
 ) (*object.Commit, error) {
-	for ours != nil && whose.Stands != nil {
+	for ours != nil && whose.Fate != nil {
 		sync := madeBy(ours)
 		if sync == "" || sync == whose.Sync {
 			break
@@ -151,11 +156,17 @@ func (v *Vault) standing(
 		if below, err := isAncestor(ctx, storage, ours.Hash, theirs); err != nil || below {
 			return ours, err
 		}
-		stands, err := whose.Stands(ctx, sync, ours.Hash.String())
+		fate, err := whose.Fate(ctx, sync)
 		if err != nil {
 			return nil, &port.StorageError{Err: fmt.Errorf("how %s ended, whose commit was not pushed, cannot be asked: %w", sync, err)}
 		}
-		if stands {
+		superseded := false // a remote that was set back to an older commit has it no more
+		if fate.Pushed != "" {
+			if superseded, err = isAncestor(ctx, storage, plumbing.NewHash(fate.Pushed), theirs); err != nil {
+				return nil, err
+			}
+		}
+		if fate.Forgotten || fate.Committed && !superseded {
 			break
 		}
 		v.logger.Warn("a commit that was not pushed is left out of the branch: its sync ended without it; it is kept in the repository",
@@ -176,6 +187,15 @@ func (v *Vault) move(held *hold, storage *store, from, to plumbing.Hash) error {
 		return &port.StorageError{Err: err}
 	}
 	return nil
+}
+
+// moveBack sets the branch to where commits of ours are not part of it any more. What the
+// notes say may be of them: the coverage says enough.
+func (v *Vault) moveBack(held *hold, storage *store, from, to plumbing.Hash) error {
+	if held.check() == nil {
+		v.writeNotes(notes{Commit: to.String(), LastComplete: map[string]time.Time{}})
+	}
+	return v.move(held, storage, from, to)
 }
 
 // unreadable tells damage of our objects apart from what the remote did.

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,15 +29,18 @@ func syncsOn(t *testing.T, repository string) []string {
 // backup later is for its sync to say: one that was taken over may have ended otherwise.
 func TestCommitThatItsSyncEndedWithout(t *testing.T) {
 	away := errors.New("away")
+	committed := port.Fate{Committed: true}
 	for name, c := range map[string]struct {
+		fate   port.Fate
 		stands bool
 		asking error
 		moved  bool // another machine pushed meanwhile
 	}{
 		"it ended without":                       {},
 		"it ended without, and the remote moved": {moved: true},
-		"it ended with it":                       {stands: true},
-		"it ended with it, and the remote moved": {stands: true, moved: true},
+		"it ended with it":                       {fate: committed, stands: true},
+		"it ended with it, and the remote moved": {fate: committed, stands: true, moved: true},
+		"it was forgotten":                       {fate: port.Fate{Forgotten: true}, stands: true},
 		"nobody can be asked":                    {asking: away},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,11 +53,11 @@ func TestCommitThatItsSyncEndedWithout(t *testing.T) {
 				wantPushed(t, runSync(t, replica(t, path), night.Add(2*hour), whole(scripts, documents("s"))))
 			}
 			theirs := git(t, path, "rev-parse", "main")
-			staged, err := v.Begin(t.Context(), port.Turn{Sync: "tenants/x/syncs/next", Attempt: 1, Stands: func(_ context.Context, sync, commit string) (bool, error) {
-				if sync != theSync || commit != left {
-					t.Errorf("asked for %s of %s", commit, sync)
+			staged, err := v.Begin(t.Context(), port.Turn{Sync: "tenants/x/syncs/next", Attempt: 1, Fate: func(_ context.Context, sync string) (port.Fate, error) {
+				if sync != theSync {
+					t.Errorf("asked for %s", sync)
 				}
-				return c.stands, c.asking
+				return c.fate, c.asking
 			}})
 			if c.asking != nil {
 				var storage *port.StorageError
@@ -69,7 +73,10 @@ func TestCommitThatItsSyncEndedWithout(t *testing.T) {
 			if base := git(t, v.config.Directory, "rev-parse", "main"); !c.stands && base != theirs {
 				t.Errorf("the branch is at %s, that of the remote at %s", base, theirs)
 			}
-			read(t, s, night.Add(3*hour), ended(groups, failed, nil))
+			settled := read(t, s, night.Add(3*hour), ended(groups, failed, nil))
+			if at := settled[groups.ID].LastComplete; !c.stands && !c.moved && !at.Equal(night) || c.stands && !at.Equal(night.Add(hour)) {
+				t.Errorf("last complete at %s", at)
+			}
 			if _, err := s.Commit(t.Context(), port.CommitInfo{Sync: "tenants/x/syncs/next", Time: night.Add(3 * hour)}); err != nil {
 				t.Fatal(err)
 			}
@@ -88,6 +95,43 @@ func TestCommitThatItsSyncEndedWithout(t *testing.T) {
 				t.Error("the commit is gone")
 			}
 		})
+	}
+}
+
+// A commit that was pushed, under another id perhaps, is left out where the remote has that
+// one. A remote that was set back to an older commit has it no more: then ours stands, also
+// after it was built again and its sync came to nothing.
+func TestCommitOfAPushedSync(t *testing.T) {
+	path := bareRemote(t)
+	v, other := replica(t, path), replica(t, path)
+	wantPushed(t, runSync(t, v, night, whole(groups, documents("a"))))
+	old := git(t, path, "rev-parse", "main")
+	leaveCommit(t, v, "a", "b")
+	s := runNamedSync(t, other, theSync, night.Add(2*hour), whole(groups, documents("a", "c"))) // by its successor
+	wantPushed(t, s)
+	turn := port.Turn{Sync: "tenants/x/syncs/next", Attempt: 1, Fate: func(context.Context, string) (port.Fate, error) {
+		return port.Fate{Committed: true, Pushed: s.snapshot.GetCommit()}, nil
+	}}
+	itemsAfter := func(v *Vault) []string {
+		t.Helper()
+		staged, err := v.Begin(t.Context(), turn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := staged.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return itemsOf(files(t, v), groups)
+	}
+	if got := itemsAfter(v); !slices.Equal(got, []string{"a", "c"}) {
+		t.Errorf("the machine of the first worker has %v", got)
+	}
+	git(t, path, "update-ref", "refs/heads/main", old)
+	otherPush(t, path, "README.md", "by hand")
+	for range 3 {
+		if got := itemsAfter(other); !slices.Equal(got, []string{"a", "c"}) {
+			t.Errorf("the remote was set back, and the machine that pushed has %v", got)
+		}
 	}
 }
 
