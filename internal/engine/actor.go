@@ -156,6 +156,14 @@ func withAffected(failure *understudyv1.AuthFailure, affected []string) *underst
 	return f
 }
 
+// withoutList returns a failure with the number of types that it affects, and not their
+// list: the details of a status must stay small.
+func withoutList(failure *understudyv1.AuthFailure) *understudyv1.AuthFailure {
+	f := proto.CloneOf(failure)
+	f.AffectedConfigurationTypes = nil
+	return f
+}
+
 // authFailure returns the failure in an error, or nil.
 func authFailure(err error) *understudyv1.AuthFailure {
 	var authError port.AuthError

@@ -504,6 +504,9 @@ func TestEndings(t *testing.T) {
 					t.Errorf("the backup was touched: %v", s.vault.backup)
 				}
 				s.checkReadings(log)
+				if failure := failureIn(t, final.GetError()); failure != nil && failure.GetAffectedCount() < 1 {
+					t.Errorf("the failure of the sync affects %d types", failure.GetAffectedCount())
+				}
 				s.checkCommitting(log)
 				if n := count(log, commits); n > 0 && test.spec.GetDryRun() {
 					t.Error("a dry run says that it commits")

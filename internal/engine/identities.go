@@ -61,11 +61,13 @@ func (r *run) signInUser() error {
 // without it where that is allowed. It returns an error when it is not.
 func (r *run) lose(who *actor, failure *understudyv1.AuthFailure) error {
 	started, _ := who.current()
+	whole := withAffected(failure, r.affected(who))
+	failure = withoutList(whole) // what the details of statuses repeat
 	if !who.fail(failure) {
 		return nil
 	}
 	fatal := r.fatal(who, started)
-	event := &understudyv1.AuthenticationFailed{Failure: withAffected(failure, r.affected(who))}
+	event := &understudyv1.AuthenticationFailed{Failure: whole}
 	if !fatal {
 		event.ContinuesWith = r.other(who)
 	}

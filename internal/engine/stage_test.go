@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/catalog"
@@ -132,6 +133,10 @@ func (s *stage) checkReadings(log *fakeLog) {
 		if result == nil {
 			continue
 		}
+		if failure := failureIn(s.t, result.GetError()); failure != nil && (failure.GetAffectedCount() < 1 || failure.AffectedConfigurationTypes != nil) {
+			s.t.Errorf("the failure of %s says that it affects %d types, %v", result.GetConfigurationType(),
+				failure.GetAffectedCount(), failure.GetAffectedConfigurationTypes())
+		}
 		complete := s.vault.readings[result.GetConfigurationType()].Outcome == understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED
 		switch result.GetOutcome() {
 		case understudyv1.ConfigurationOutcome_CONFIGURATION_OUTCOME_CHANGED,
@@ -147,6 +152,21 @@ func (s *stage) checkReadings(log *fakeLog) {
 			}
 		}
 	}
+}
+
+// failureIn returns the authentication failure among the details of a status, or nil.
+func failureIn(t *testing.T, status *rpcstatus.Status) *understudyv1.AuthFailure {
+	t.Helper()
+	var failure understudyv1.AuthFailure
+	for _, detail := range status.GetDetails() {
+		if detail.MessageIs(&failure) {
+			if err := detail.UnmarshalTo(&failure); err != nil {
+				t.Fatal(err)
+			}
+			return &failure
+		}
+	}
+	return nil
 }
 
 // checkCommitting checks that a sync says that it commits before it does, and only

@@ -35,9 +35,7 @@ func newStatus(
 // failure without the affected types, because the details of a status must stay
 // small, and the link to the guidance.
 func authDetails(failure *understudyv1.AuthFailure) []proto.Message {
-	small := proto.CloneOf(failure)
-	small.AffectedConfigurationTypes = nil
-	details := []proto.Message{small}
+	details := []proto.Message{withoutList(failure)}
 	if uri := failure.GetHelpUri(); uri != "" {
 		details = append(details, &errdetails.Help{
 			Links: []*errdetails.Help_Link{{Description: "What this failure means and how to mend it", Url: uri}},
@@ -98,7 +96,9 @@ func failureStatus(
 		return newStatus(authCode(failure), errorReason, failure.GetMessage(), metadata, authDetails(failure)...)
 	}
 	var details []proto.Message
-	if failure != nil {
+	if failure != nil { // of this type alone
+		failure = proto.CloneOf(failure)
+		failure.AffectedCount = 1
 		details = authDetails(failure)
 	}
 	return newStatus(failureCodes[reason], errorReason, failureMessage(reason, detail, failure), metadata, details...)

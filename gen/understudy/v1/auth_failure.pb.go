@@ -400,7 +400,8 @@ type AuthFailure struct {
 	AffectedConfigurationTypes []string `protobuf:"bytes,15,rep,name=affected_configuration_types,json=affectedConfigurationTypes,proto3" json:"affected_configuration_types,omitempty"`
 	// When the failure was observed.
 	FailureTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=failure_time,json=failureTime,proto3" json:"failure_time,omitempty"`
-	// How many they are. Always set, also where the list is left out.
+	// How many they are. Always set, also where the list is left out: in the details of a
+	// status, as of the moment of the failure.
 	AffectedCount int32 `protobuf:"varint,17,opt,name=affected_count,json=affectedCount,proto3" json:"affected_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
