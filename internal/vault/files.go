@@ -2,6 +2,8 @@ package vault
 
 import (
 	"bufio"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/go-git/go-billy/v5"
@@ -38,3 +40,12 @@ type bufferedFile struct {
 
 // Read implements [io.Reader].
 func (f bufferedFile) Read(p []byte) (int, error) { return f.reader.Read(p) }
+
+// readFolder reads a folder; one that is missing has nothing.
+func readFolder(path string) ([]fs.DirEntry, error) {
+	files, err := os.ReadDir(path)
+	if isMissing(err) {
+		return nil, nil
+	}
+	return files, err
+}
