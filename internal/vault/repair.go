@@ -97,7 +97,7 @@ func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
 		return nil, &port.StorageError{Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.view.config.Directory)) }()
-	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.branch, r.objects, r.references, r.memory} {
+	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.branch, r.objects, r.references, r.memory, r.interrupted} {
 		err := step(ctx)
 		if hidden := r.trouble.err(); hidden != nil {
 			err = &port.StorageError{Err: unreadableError(hidden)}
@@ -148,13 +148,15 @@ type repairer struct {
 	// files around the objects are to be written anew.
 	remove, aside []string
 	initialize    bool
+	// folder is where what is damaged was put aside; empty: nothing was yet.
+	folder string
 	// linked are the files in the view that are those of the repository; the others are
 	// to come there.
 	linked map[string]bool
 	// tip is where the branch is to be, and moved says that it is not there.
 	tip   plumbing.Hash
 	moved bool
-	// hasPacks says that there is a pack, damaged or not.
+	// hasPacks says that there is a pack, damaged or not, or was one.
 	hasPacks bool
 	// unread are the objects of damaged packs that cannot be read, and unindexed says that
 	// there was one of which nobody knows what it held.
@@ -298,6 +300,11 @@ func (r *repairer) references(context.Context) error {
 		if err := errors.Join(lines.Err(), file.Close()); err != nil || !sound {
 			r.aside = append(r.aside, v.path("packed-refs"))
 			r.fault("put it aside", "the file packed-refs is damaged")
+		}
+	}
+	if slices.Contains(r.aside, v.path("packed-refs")) && !r.tip.IsZero() && !r.moved {
+		if _, err := os.Lstat(v.path(v.ref().String())); isMissing(err) {
+			r.moved = true // the branch is in that file only
 		}
 	}
 	storage := r.storage()

@@ -53,7 +53,7 @@ func (r *repairer) branch(ctx context.Context) error {
 		r.fault(waitRemedy, "%s", what)
 		return nil
 	}
-	if now.IsZero() && damage == nil && !r.hasPacks && r.tip.IsZero() {
+	if now.IsZero() && damage == nil && r.tip.IsZero() && (!r.hasPacks || r.vault.isBeginning()) {
 		return nil // nothing was ever committed
 	}
 	return r.begin(now, what, skipped)
