@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"understudy.internal/internal/durable"
@@ -19,6 +20,7 @@ func (r *repairer) apply() error {
 	for _, step := range []func() error{
 		r.noteLosses,
 		func() error { return os.MkdirAll(v.packDirectory(), 0o700) },
+		r.leaveReplaced,
 		func() error { return v.adopt(r.view.packDirectory(), r.linked) },
 		// References first: one may be in the place of a folder that the branch needs.
 		func() error { return r.putAside(r.isReference) },
@@ -39,6 +41,20 @@ func (r *repairer) apply() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// leaveReplaced leaves packs where they are in whose place comes the same one, as it was
+// before it was damaged: a pack is called by what is in it.
+func (r *repairer) leaveReplaced() error {
+	r.aside = slices.DeleteFunc(r.aside, func(path string) bool {
+		if filepath.Dir(path) != r.vault.packDirectory() {
+			return false
+		}
+		pack := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)) + ".pack"
+		_, err := os.Lstat(filepath.Join(r.view.packDirectory(), pack))
+		return err == nil
+	})
 	return nil
 }
 
