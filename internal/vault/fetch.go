@@ -142,7 +142,7 @@ func (i *inputError) Read(p []byte) (int, error) {
 // adopt moves packs and indexes among the others, durably, but for those that are there.
 func (v *Vault) adopt(folder string, there map[string]bool) error {
 	for _, ending := range []string{".idx", ".pack"} { // an index without a pack harms nobody
-		paths, err := filepath.Glob(filepath.Join(folder, "pack-*"+ending))
+		paths, err := glob(folder, "pack-*"+ending)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"io/fs"
 	"os"
+	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/go-git/go-billy/v5"
@@ -48,4 +50,29 @@ func readFolder(path string) ([]fs.DirEntry, error) {
 		return nil, nil
 	}
 	return files, err
+}
+
+// glob returns what matches a pattern below a folder, in its order. Unlike with
+// [filepath.Glob] the folder is no part of the pattern, and it is an error when a folder
+// cannot be read.
+func glob(folder, pattern string) (paths []string, err error) {
+	here, below, deeper := strings.Cut(pattern, "/")
+	files, err := readFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		found := []string{filepath.Join(folder, file.Name())}
+		matches, err := path.Match(here, file.Name())
+		if matches && deeper && err == nil {
+			found, err = glob(found[0], below)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if matches {
+			paths = append(paths, found...)
+		}
+	}
+	return paths, nil
 }

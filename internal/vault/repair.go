@@ -87,7 +87,11 @@ func (v *Vault) Repair(ctx context.Context, apply bool) (*Repair, error) {
 }
 
 func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
-	for _, path := range v.views() { // of one that was killed
+	views, err := glob(v.config.Directory, viewFolder+"-*") // of one that was killed
+	if err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	for _, path := range views {
 		if err := os.RemoveAll(path); err != nil {
 			return nil, &port.StorageError{Err: err}
 		}
@@ -121,11 +125,6 @@ func unreadableError(err error) error {
 		text += ". Copy it to another disk with a program that goes on after errors, such as ddrescue, and repair the copy; on a network file system look after the server first"
 	}
 	return fmt.Errorf("%s: %w", text, err)
-}
-
-func (v *Vault) views() []string {
-	paths, _ := filepath.Glob(v.path(viewFolder + "-*")) // the pattern is well
-	return paths
 }
 
 // newView makes an empty repository beside the files of this one. What is sound is
@@ -244,9 +243,9 @@ func (r *repairer) leftovers(context.Context) error {
 		"*.lock", "refs/heads/*.lock", "refs/heads/*/*.lock", "refs/tags/*.lock", ".*.tmp*", incomingFolder + "*",
 		"objects/pack/" + temporaryPack + "*", "objects/pack/tmp_idx_*", "objects/pack/.*.tmp*", "objects/??/tmp_obj_*",
 	} {
-		paths, err := filepath.Glob(v.path(pattern))
+		paths, err := glob(v.config.Directory, pattern)
 		if err != nil {
-			return err
+			return &port.StorageError{Err: r.trouble.note(err)}
 		}
 		for _, path := range paths {
 			if base := filepath.Base(path); base != lockFile && base != kept && !slices.Contains(r.aside, path) {
@@ -264,9 +263,9 @@ func (r *repairer) leftovers(context.Context) error {
 // of, with every pack that may be its own.
 func (r *repairer) damagedCheckpoint() error {
 	v := r.vault
-	packs, err := filepath.Glob(filepath.Join(v.packDirectory(), temporaryPack+"*"))
+	packs, err := glob(v.packDirectory(), temporaryPack+"*")
 	if err != nil {
-		return err
+		return &port.StorageError{Err: r.trouble.note(err)}
 	}
 	r.aside = append(append(r.aside, v.path(checkpointFile)), packs...)
 	r.fault("put it aside, with the packs that were not finished; what the sync had read is read again", "the checkpoint %s is damaged", checkpointFile)

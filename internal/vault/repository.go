@@ -97,7 +97,7 @@ func (v *Vault) clean(kept *checkpoint) error {
 	for _, pattern := range []string{
 		"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*", incomingFolder + "*", viewFolder + "-*",
 	} {
-		paths, err := filepath.Glob(v.path(pattern))
+		paths, err := glob(v.config.Directory, pattern)
 		if err != nil {
 			return err
 		}
