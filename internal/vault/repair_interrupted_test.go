@@ -62,7 +62,7 @@ func TestRepairThatIsKilled(t *testing.T) {
 			overwrite(t, v.path("refs/heads/main"), without)
 			overwrite(t, v.path(notesFile), without)
 		}, 1, true},
-		"a file, the branch, the notes": {func(t *testing.T, v *Vault, commits []string) {
+		"a file, the branch, the notes": {func(t *testing.T, v *Vault, _ []string) {
 			damageObject(t, v, "main:entra/groups/a.json")
 			overwrite(t, v.path("refs/heads/main"), with(""))
 			overwrite(t, v.path(notesFile), with(""))
@@ -125,5 +125,22 @@ func TestRepairThatIsKilled(t *testing.T) {
 				t.Errorf("it was killed %d times only", steps)
 			}
 		})
+	}
+}
+
+// That there were losses is said also where it cannot be read any more which.
+func TestRepairOfDamagedLosses(t *testing.T) {
+	v := newVault(t, nil)
+	runSync(t, v, night, whole(groups, documents("a")))
+	overwrite(t, v.path(lossesFile), with("{"))
+	done, err := v.Repair(t.Context(), true)
+	if err != nil || len(done.Left) > 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if said, loss := saidOf(done); !loss || !strings.Contains(said, "found losses") {
+		t.Error(said)
+	}
+	if aside := asideOf(t, v); len(aside) != 1 || aside[lossesFile] == "" {
+		t.Errorf("put aside: %v", aside)
 	}
 }

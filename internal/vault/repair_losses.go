@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"understudy.internal/internal/durable"
+	"understudy.internal/internal/port"
 )
 
 // lossesFile has the losses that a repair found, from before it changes anything until it
@@ -43,10 +44,13 @@ func (r *repairer) interrupted(context.Context) error {
 	if isMissing(err) {
 		return nil
 	}
+	if err != nil {
+		return &port.StorageError{Err: err}
+	}
 	var losses []Fault
-	if err != nil || json.Unmarshal(content, &losses) != nil {
-		r.loss("", "a repair that was interrupted found losses, and its %s cannot be read", lossesFile)
-		return nil
+	if err := json.Unmarshal(content, &losses); err != nil {
+		what := fmt.Sprintf("a repair that was interrupted found losses, and its %s cannot be read: %v", lossesFile, err)
+		losses = []Fault{{What: what, Loss: true}}
 	}
 	for _, loss := range losses {
 		if !slices.ContainsFunc(r.found.Faults, func(f Fault) bool { return f.What == loss.What }) {

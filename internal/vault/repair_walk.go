@@ -102,9 +102,9 @@ func (w *walk) tree(id plumbing.Hash) (damaged bool) {
 		damaged = true
 	} else {
 		for _, entry := range tree.Entries {
-			switch {
-			case entry.Mode == filemode.Submodule:
-			case entry.Mode == filemode.Dir:
+			switch entry.Mode {
+			case filemode.Submodule:
+			case filemode.Dir:
 				damaged = w.tree(entry.Hash) || damaged
 			default:
 				damaged = !w.has(entry.Hash) || damaged
