@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -70,6 +71,9 @@ func (s *staging) writeCommit(root plumbing.Hash, info port.CommitInfo) error {
 	before := plumbing.ZeroHash
 	if s.previous != nil {
 		before = s.previous.Hash
+	} else if err := s.vault.noteBegin(); err != nil {
+		pack.abort()
+		return err
 	}
 	finished := make(chan error, 1) // pack and lock reach the disk at the same time
 	go func() {
@@ -91,6 +95,9 @@ func (s *staging) writeCommit(root plumbing.Hash, info port.CommitInfo) error {
 	}
 	if err != nil {
 		return err
+	}
+	if s.previous == nil {
+		_ = os.Remove(s.vault.path(beginFile)) // else the next sync does
 	}
 	s.previous, err = decodeCommit(content)
 	return err

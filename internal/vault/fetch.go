@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -90,13 +91,18 @@ func (v *Vault) receive(ctx context.Context, from io.Reader) error {
 	if err := os.MkdirAll(packs, 0o700); err != nil {
 		return &port.StorageError{Err: err}
 	}
-	storage := filesystem.NewStorage(osfs.New(incoming), cache.NewObjectLRU(8*cache.MiByte))
+	local := &trouble{}
+	storage := filesystem.NewStorage(watchedFiles{osfs.New(incoming), local}, cache.NewObjectLRU(8*cache.MiByte))
 	input := &inputError{from: from}
 	switch err := packfile.UpdateObjectStorage(storage, input); {
 	case errors.Is(err, packfile.ErrEmptyPackfile):
 		return nil // nothing that we do not have
 	case input.err != nil:
 		return fetchError(ctx, input.err)
+	case local.err() != nil:
+		return notKept(local.err())
+	case isOfFiles(err):
+		return notKept(err)
 	case err != nil:
 		return fetchError(ctx, err)
 	}
@@ -104,6 +110,19 @@ func (v *Vault) receive(ctx context.Context, from io.Reader) error {
 		return &port.StorageError{Err: err}
 	}
 	return nil
+}
+
+// notKept says that what a remote sent could not be stored here. That is nothing that the
+// remote did.
+func notKept(err error) error {
+	return &port.StorageError{Err: fmt.Errorf("keeping what the remote sent: %w", err)}
+}
+
+// isOfFiles says whether an error is one of our files, such as that a folder is gone.
+func isOfFiles(err error) bool {
+	var path *fs.PathError
+	var link *os.LinkError
+	return errors.As(err, &path) || errors.As(err, &link)
 }
 
 // inputError remembers why reading failed.
@@ -123,7 +142,7 @@ func (i *inputError) Read(p []byte) (int, error) {
 // adopt moves packs and indexes among the others, durably, but for those that are there.
 func (v *Vault) adopt(folder string, there map[string]bool) error {
 	for _, ending := range []string{".idx", ".pack"} { // an index without a pack harms nobody
-		paths, err := filepath.Glob(filepath.Join(folder, "pack-*"+ending))
+		paths, err := glob(folder, "pack-*"+ending)
 		if err != nil {
 			return err
 		}

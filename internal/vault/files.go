@@ -2,6 +2,10 @@ package vault
 
 import (
 	"bufio"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/go-git/go-billy/v5"
@@ -38,3 +42,37 @@ type bufferedFile struct {
 
 // Read implements [io.Reader].
 func (f bufferedFile) Read(p []byte) (int, error) { return f.reader.Read(p) }
+
+// readFolder reads a folder; one that is missing has nothing.
+func readFolder(path string) ([]fs.DirEntry, error) {
+	files, err := os.ReadDir(path)
+	if isMissing(err) {
+		return nil, nil
+	}
+	return files, err
+}
+
+// glob returns what matches a pattern below a folder, in its order. Unlike with
+// [filepath.Glob] the folder is no part of the pattern, and it is an error when a folder
+// cannot be read.
+func glob(folder, pattern string) (paths []string, err error) {
+	here, below, deeper := strings.Cut(pattern, "/")
+	files, err := readFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		found := []string{filepath.Join(folder, file.Name())}
+		matches, err := path.Match(here, file.Name())
+		if matches && deeper && err == nil {
+			found, err = glob(found[0], below)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if matches {
+			paths = append(paths, found...)
+		}
+	}
+	return paths, nil
+}

@@ -214,7 +214,7 @@ func checkRepository(t testing.TB, v *Vault) {
 	if out := git(t, v.config.Directory, "fsck", "--full", "--strict", "--no-progress", "--no-dangling"); out != "" {
 		t.Errorf("git fsck: %s", out)
 	}
-	left, err := filepath.Glob(filepath.Join(v.packDirectory(), "tmp_*"))
+	left, err := glob(v.packDirectory(), "tmp_*")
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}

@@ -27,6 +27,7 @@ const (
 	roleDiskFull    = "disk full"
 	roleTakesOver   = "takes over"
 	roleFrozen      = "frozen"
+	roleFetchFull   = "fetches on a full disk"
 	childRepository = "UNDERSTUDY_VAULT_REPOSITORY"
 )
 
@@ -40,6 +41,8 @@ func runChild(role string) int {
 			}
 		case roleDiskFull:
 			err = commitOnFullDisk(v)
+		case roleFetchFull:
+			err = fetchOnFullDisk(v)
 		case roleTakesOver:
 			v.config.CheckpointInterval = 1
 			err = takeOverOnce(v, os.Stdout)

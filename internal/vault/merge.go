@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,7 +24,7 @@ const (
 // new one, which has all of its objects, is on the disk; to be killed in between
 // costs some space until the next merge, which drops what is there twice.
 func (v *Vault) mergePacks() error {
-	paths, err := filepath.Glob(filepath.Join(v.packDirectory(), "pack-*.pack"))
+	paths, err := glob(v.packDirectory(), "pack-*.pack")
 	if err != nil || len(paths) <= maxPacks {
 		return err
 	}

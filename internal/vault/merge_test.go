@@ -15,7 +15,7 @@ import (
 
 func packsOf(t testing.TB, v *Vault) []string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(v.packDirectory(), "*.pack"))
+	paths, err := glob(v.packDirectory(), "*.pack")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ const packTrailerSize = 20
 
 // openPacks opens every pack of a folder. The caller closes them.
 func openPacks(directory string) ([]*pack, error) {
-	paths, err := filepath.Glob(filepath.Join(directory, "pack-*.pack"))
+	paths, err := glob(directory, "pack-*.pack")
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,11 @@ func (v *Vault) Repair(ctx context.Context, apply bool) (*Repair, error) {
 }
 
 func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
-	for _, path := range v.views() { // of one that was killed
+	views, err := glob(v.config.Directory, viewFolder+"-*") // of one that was killed
+	if err != nil {
+		return nil, &port.StorageError{Err: err}
+	}
+	for _, path := range views {
 		if err := os.RemoveAll(path); err != nil {
 			return nil, &port.StorageError{Err: err}
 		}
@@ -97,7 +101,7 @@ func (v *Vault) repair(ctx context.Context, apply bool) (_ *Repair, err error) {
 		return nil, &port.StorageError{Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.view.config.Directory)) }()
-	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.branch, r.objects, r.references, r.memory} {
+	for _, step := range []func(context.Context) error{r.layout, r.leftovers, r.packs, r.loose, r.branch, r.objects, r.references, r.memory, r.interrupted} {
 		err := step(ctx)
 		if hidden := r.trouble.err(); hidden != nil {
 			err = &port.StorageError{Err: unreadableError(hidden)}
@@ -123,11 +127,6 @@ func unreadableError(err error) error {
 	return fmt.Errorf("%s: %w", text, err)
 }
 
-func (v *Vault) views() []string {
-	paths, _ := filepath.Glob(v.path(viewFolder + "-*")) // the pattern is well
-	return paths
-}
-
 // newView makes an empty repository beside the files of this one. What is sound is
 // linked into it, what is made anew is made there: so a look changes nothing.
 func (v *Vault) newView() (*Vault, error) {
@@ -148,13 +147,15 @@ type repairer struct {
 	// files around the objects are to be written anew.
 	remove, aside []string
 	initialize    bool
+	// folder is where what is damaged was put aside; empty: nothing was yet.
+	folder string
 	// linked are the files in the view that are those of the repository; the others are
 	// to come there.
 	linked map[string]bool
 	// tip is where the branch is to be, and moved says that it is not there.
 	tip   plumbing.Hash
 	moved bool
-	// hasPacks says that there is a pack, damaged or not.
+	// hasPacks says that there is a pack, damaged or not, or was one.
 	hasPacks bool
 	// unread are the objects of damaged packs that cannot be read, and unindexed says that
 	// there was one of which nobody knows what it held.
@@ -242,9 +243,9 @@ func (r *repairer) leftovers(context.Context) error {
 		"*.lock", "refs/heads/*.lock", "refs/heads/*/*.lock", "refs/tags/*.lock", ".*.tmp*", incomingFolder + "*",
 		"objects/pack/" + temporaryPack + "*", "objects/pack/tmp_idx_*", "objects/pack/.*.tmp*", "objects/??/tmp_obj_*",
 	} {
-		paths, err := filepath.Glob(v.path(pattern))
+		paths, err := glob(v.config.Directory, pattern)
 		if err != nil {
-			return err
+			return &port.StorageError{Err: r.trouble.note(err)}
 		}
 		for _, path := range paths {
 			if base := filepath.Base(path); base != lockFile && base != kept && !slices.Contains(r.aside, path) {
@@ -262,9 +263,9 @@ func (r *repairer) leftovers(context.Context) error {
 // of, with every pack that may be its own.
 func (r *repairer) damagedCheckpoint() error {
 	v := r.vault
-	packs, err := filepath.Glob(filepath.Join(v.packDirectory(), temporaryPack+"*"))
+	packs, err := glob(v.packDirectory(), temporaryPack+"*")
 	if err != nil {
-		return err
+		return &port.StorageError{Err: r.trouble.note(err)}
 	}
 	r.aside = append(append(r.aside, v.path(checkpointFile)), packs...)
 	r.fault("put it aside, with the packs that were not finished; what the sync had read is read again", "the checkpoint %s is damaged", checkpointFile)
@@ -298,6 +299,11 @@ func (r *repairer) references(context.Context) error {
 		if err := errors.Join(lines.Err(), file.Close()); err != nil || !sound {
 			r.aside = append(r.aside, v.path("packed-refs"))
 			r.fault("put it aside", "the file packed-refs is damaged")
+		}
+	}
+	if slices.Contains(r.aside, v.path("packed-refs")) && !r.tip.IsZero() && !r.moved {
+		if _, err := os.Lstat(v.path(v.ref().String())); isMissing(err) {
+			r.moved = true // the branch is in that file only
 		}
 	}
 	storage := r.storage()

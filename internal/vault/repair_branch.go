@@ -53,7 +53,7 @@ func (r *repairer) branch(ctx context.Context) error {
 		r.fault(waitRemedy, "%s", what)
 		return nil
 	}
-	if now.IsZero() && damage == nil && !r.hasPacks && r.tip.IsZero() {
+	if now.IsZero() && damage == nil && r.tip.IsZero() && (!r.hasPacks || r.vault.isBeginning()) {
 		return nil // nothing was ever committed
 	}
 	return r.begin(now, what, skipped)
@@ -259,9 +259,10 @@ func (r *repairer) fetch(ctx context.Context) (bool, error) {
 	return err == nil && !theirs.IsZero(), err
 }
 
-// fetchAll fetches the branch of the remote, as if nothing was here.
+// fetchAll fetches the branch of the remote, as if nothing was here. It may take as long
+// as it needs, while the remote sends something.
 func (v *Vault) fetchAll(ctx context.Context) (plumbing.Hash, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchFactor*v.remote.Timeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	e, err := v.remote.openSoon(ctx, uploadPack)
 	if err != nil {
@@ -272,5 +273,5 @@ func (v *Vault) fetchAll(ctx context.Context) (plumbing.Hash, error) {
 	if theirs.IsZero() {
 		return theirs, nil
 	}
-	return theirs, v.fetch(ctx, e, theirs, plumbing.ZeroHash)
+	return theirs, v.fetch(ctx, e.watched(v.remote.Timeout, cancel), theirs, plumbing.ZeroHash)
 }

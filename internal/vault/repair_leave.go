@@ -19,50 +19,22 @@ type leaver struct {
 	// trees are what became of a tree, and of the one at its place in the commit before.
 	trees   map[[2]plumbing.Hash]*madeTree
 	commits map[plumbing.Hash]*madeCommit
+	// last are the trees that were made, by their ids, and names those in them.
+	last  map[plumbing.Hash]*madeTree
+	names map[string]string
 }
 
-// madeTree is what became of a tree.
-type madeTree struct {
-	// id is zero when nothing of it is left.
-	id plumbing.Hash
-	// kept are the paths that cannot be read and are as they were in the commit before,
-	// out those that are left out. An empty path is the tree itself.
-	kept, out []string
-}
-
-// take notes what became of a tree below this one.
-func (m *madeTree) take(name string, below *madeTree) {
-	for _, path := range below.kept {
-		m.kept = append(m.kept, strings.TrimSuffix(name+"/"+path, "/"))
+func newLeaver(w *walk, pack *packWriter) *leaver {
+	return &leaver{
+		walk: w, pack: pack, trees: map[[2]plumbing.Hash]*madeTree{}, commits: map[plumbing.Hash]*madeCommit{},
+		last: map[plumbing.Hash]*madeTree{}, names: map[string]string{},
 	}
-	for _, path := range below.out {
-		m.out = append(m.out, strings.TrimSuffix(name+"/"+path, "/"))
-	}
-}
-
-// madeCommit is what became of a commit.
-type madeCommit struct {
-	*madeTree
-	commit plumbing.Hash
-	when   time.Time
-	// from says of what is kept in it of which time it is.
-	from map[string]time.Time
-}
-
-// timeOf returns of which time a path is.
-func (m *madeCommit) timeOf(path string) time.Time {
-	for kept, at := range m.from {
-		if kept == "" || kept == path || strings.HasPrefix(path, kept+"/") {
-			return at
-		}
-	}
-	return m.when
 }
 
 // tree returns a tree without what cannot be read. before is what is at its place in the
 // commit before, which can be read as a whole, or zero.
 func (l *leaver) tree(id, before plumbing.Hash) (*madeTree, error) {
-	if state := l.walk.trees[id]; state != nil && len(state.bad) == 0 {
+	if damaged, known := l.walk.trees[id]; known && !damaged {
 		return &madeTree{id: id}, nil
 	}
 	key := [2]plumbing.Hash{id, before}
@@ -74,10 +46,10 @@ func (l *leaver) tree(id, before plumbing.Hash) (*madeTree, error) {
 	l.trees[key] = made
 	switch {
 	case !l.walk.read[id] && before.IsZero():
-		made.out = []string{""}
+		made.state = isOut
 		return made, nil
 	case !l.walk.read[id]:
-		made.kept = []string{""}
+		made.state = isKept
 		return made, nil
 	}
 	tree, err := object.GetTree(l.walk.storage, id)
@@ -98,8 +70,12 @@ func (l *leaver) tree(id, before plumbing.Hash) (*madeTree, error) {
 			entries = append(entries, e)
 		}
 	}
-	made.id, err = l.pack.putTree(entries, plumbing.ZeroHash)
-	return made, err
+	if made.id, err = l.pack.putTree(entries, plumbing.ZeroHash); err != nil {
+		return nil, err
+	}
+	made.share(l.last[before])
+	l.last[made.id] = made
+	return made, nil
 }
 
 // entry returns what is to be in a tree for an entry; was is the one of its name before.
@@ -116,16 +92,25 @@ func (l *leaver) entry(made *madeTree, e, was treeEntry) (treeEntry, error) {
 			return e, err
 		}
 	case e.mode != modeOf(filemode.Submodule) && !l.walk.read[e.id]:
-		below = &madeTree{out: []string{""}}
+		below = &madeTree{state: isOut}
 	}
 	// A folder that can be read and of which nothing is left is not that of before: what was
 	// removed from that stays removed.
 	if below.id.IsZero() && !was.id.IsZero() && (!e.isFolder() || !was.isFolder()) {
-		below, e = &madeTree{id: was.id, kept: []string{""}}, was
+		below, e = &madeTree{id: was.id, state: isKept}, was
 	}
-	made.take(e.name, below)
+	made.take(l.name(e.name), below)
 	e.id = below.id
 	return e, nil
+}
+
+// name returns a name, the same string each time: many commits lose the same files.
+func (l *leaver) name(name string) string {
+	if known, ok := l.names[name]; ok {
+		return known
+	}
+	l.names[name] = name
+	return name
 }
 
 // entries returns the entries of a tree, which may be one that was made; none of zero.
@@ -173,12 +158,11 @@ func (l *leaver) remake(commit *object.Commit, gone map[plumbing.Hash]bool) erro
 	if err != nil {
 		return err
 	}
-	made := &madeCommit{madeTree: tree, commit: commit.Hash, when: commit.Committer.When, from: map[string]time.Time{}}
-	for _, path := range tree.kept {
-		made.from[path] = first.timeOf(path)
-	}
+	made := &madeCommit{madeTree: tree, commit: commit.Hash, when: commit.Committer.When, first: first}
 	if tree.id.IsZero() { // nothing of it is left: an empty tree
-		made.madeTree = &madeTree{id: objectID(plumbing.TreeObject, nil), out: tree.out}
+		empty := *tree
+		empty.id = objectID(plumbing.TreeObject, nil)
+		made.madeTree = &empty
 		if err := l.pack.put(plumbing.TreeObject, made.id, nil); err != nil {
 			return err
 		}
@@ -205,8 +189,8 @@ func (l *leaver) confess(v *Vault, last *madeCommit, now time.Time) (plumbing.Ha
 			return plumbing.ZeroHash, fmt.Errorf("reading %s: %w", coverageFile, err)
 		}
 		if covered, err := decodeCoverage(content); err == nil {
-			covered.damaged(append(slices.Clone(last.kept), last.out...), now)
-			if slices.Contains(last.kept, coverageFile) || slices.Contains(last.kept, "") {
+			covered.damaged(last.losses(), now)
+			if last.keeps(coverageFile) {
 				covered.outdated(now)
 			}
 			if content, err = covered.encode(); err != nil {
@@ -231,62 +215,16 @@ func (l *leaver) confess(v *Vault, last *madeCommit, now time.Time) (plumbing.Ha
 	return id, l.pack.put(plumbing.CommitObject, id, content)
 }
 
-// confession is the message of a commit that says what was lost.
-func (m *madeCommit) confession() string {
-	var b strings.Builder
-	n := len(m.kept) + len(m.out)
-	fmt.Fprintf(&b, "Repair: %s\n\n", counted(n, "file could not be read", "files could not be read"))
-	for i, l := range m.losses() {
-		if i == maxListed {
-			fmt.Fprintf(&b, "and %d more\n", n-maxListed)
-			break
-		}
-		if l.kept.IsZero() {
-			fmt.Fprintf(&b, "%s: left out\n", l)
-		} else {
-			fmt.Fprintf(&b, "%s: as it was %s\n", l, minute(l.kept))
-		}
-	}
-	return b.String()
-}
-
-// fileLoss is a file or folder of which the last version is lost.
-type fileLoss struct {
-	path string
-	// kept is of when the version is that stands in; zero: there is none.
-	kept time.Time
-}
-
-// String returns what is lost.
-func (l fileLoss) String() string {
-	if l.path == "" {
-		return "the whole tree"
-	}
-	return l.path
-}
-
-// losses returns what is lost of a commit, by path.
-func (m *madeCommit) losses() []fileLoss {
-	var losses []fileLoss
-	for _, path := range m.kept {
-		losses = append(losses, fileLoss{path, m.from[path]})
-	}
-	for _, path := range m.out {
-		losses = append(losses, fileLoss{path: path})
-	}
-	slices.SortFunc(losses, func(a, b fileLoss) int { return strings.Compare(a.path, b.path) })
-	return losses
-}
-
 func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // damagedReason is the reason of a type that lost files.
 const damagedReason = "damaged"
 
 // damaged notes that files are lost: their types are not complete.
-func (c coverage) damaged(paths []string, now time.Time) {
+func (c coverage) damaged(losses []fileLoss, now time.Time) {
 	for id, entry := range c {
-		if slices.ContainsFunc(paths, func(path string) bool {
+		if slices.ContainsFunc(losses, func(l fileLoss) bool {
+			path := l.path
 			return path == "" || path == id || strings.HasPrefix(path, id+"/") || strings.HasPrefix(id, path+"/")
 		}) {
 			entry.damaged(now)

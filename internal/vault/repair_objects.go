@@ -19,7 +19,7 @@ func (r *repairer) objects(ctx context.Context) error {
 	}
 	commits, missing, w := r.walk(ctx)
 	damaged := func() bool {
-		return len(missing) > 0 || slices.ContainsFunc(commits, func(c *object.Commit) bool { return len(w.trees[c.TreeHash].bad) > 0 })
+		return len(missing) > 0 || slices.ContainsFunc(commits, func(c *object.Commit) bool { return w.trees[c.TreeHash] })
 	}
 	if damaged() {
 		before := w
@@ -70,12 +70,12 @@ func (r *repairer) hold(w *walk, commits []*object.Commit, missing []plumbing.Ha
 	}
 	older := 0
 	for _, commit := range commits {
-		bad := w.trees[commit.TreeHash].bad
 		switch {
-		case len(bad) == 0:
+		case !w.trees[commit.TreeHash]:
 		case commit.Hash != r.tip:
 			older++
 		default:
+			bad := w.unreadableIn(commit.TreeHash)
 			for i, path := range slices.Sorted(slices.Values(bad)) {
 				if i == maxListed {
 					r.fault(waitRemedy, "%s cannot be read here", counted(len(bad)-maxListed, "more file of the last commit", "more files of the last commit"))
@@ -102,7 +102,7 @@ func (r *repairer) leaveOut(w *walk, commits []*object.Commit, missing []plumbin
 	if err != nil {
 		return &port.StorageError{Err: err}
 	}
-	l := &leaver{walk: w, pack: pack, trees: map[[2]plumbing.Hash]*madeTree{}, commits: map[plumbing.Hash]*madeCommit{}}
+	l := newLeaver(w, pack)
 	last, err := r.makeAgain(l, commits, missing)
 	if err != nil {
 		pack.abort()
@@ -128,7 +128,7 @@ func (r *repairer) makeAgain(l *leaver, commits []*object.Commit, missing []plum
 		if err := l.remake(commit, gone); err != nil {
 			return plumbing.ZeroHash, err
 		}
-		if len(l.walk.trees[commit.TreeHash].bad) > 0 && commit.Hash != r.tip {
+		if l.walk.trees[commit.TreeHash] && commit.Hash != r.tip {
 			older++
 		}
 	}

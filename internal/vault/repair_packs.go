@@ -28,12 +28,14 @@ func (r *repairer) packs(ctx context.Context) error {
 	if err != nil {
 		return &port.StorageError{Err: err}
 	}
+	if r.hasPacks, err = r.vault.hadPacks(); err != nil {
+		return &port.StorageError{Err: r.trouble.note(err)}
+	}
 	names := map[string]struct{}{}
 	for _, file := range files {
 		name := strings.TrimSuffix(strings.TrimSuffix(file.Name(), ".idx"), ".pack")
 		if strings.HasPrefix(name, "pack-") && name != file.Name() {
 			names[name] = struct{}{}
-			r.hasPacks = r.hasPacks || strings.HasSuffix(file.Name(), ".pack")
 		}
 	}
 	for _, name := range sortedKeys(names) {

@@ -59,17 +59,13 @@ type walk struct {
 	ctx     context.Context
 	storage *store
 	read    map[plumbing.Hash]bool // true: it can be read
-	trees   map[plumbing.Hash]*treeState
-}
-
-// treeState is what is wrong in a tree.
-type treeState struct {
-	// bad are the paths below it that cannot be read; an empty one is the tree itself.
-	bad []string
+	// trees are those that were read with everything in them; true: something of it cannot
+	// be read.
+	trees map[plumbing.Hash]bool
 }
 
 func newWalk(ctx context.Context, storage *store) *walk {
-	return &walk{ctx: ctx, storage: storage, read: map[plumbing.Hash]bool{}, trees: map[plumbing.Hash]*treeState{}}
+	return &walk{ctx: ctx, storage: storage, read: map[plumbing.Hash]bool{}, trees: map[plumbing.Hash]bool{}}
 }
 
 // has reads an object.
@@ -95,34 +91,64 @@ func (w *walk) commit(id plumbing.Hash) *object.Commit {
 	return commit
 }
 
-// tree reads a tree and everything in it.
-func (w *walk) tree(id plumbing.Hash) *treeState {
-	if known := w.trees[id]; known != nil {
-		return known
+// tree reads a tree and everything in it, and says whether something cannot be read.
+func (w *walk) tree(id plumbing.Hash) (damaged bool) {
+	if damaged, known := w.trees[id]; known {
+		return damaged
 	}
-	state := &treeState{}
-	w.trees[id] = state
-	var tree *object.Tree
-	if w.has(id) {
-		tree, _ = object.GetTree(w.storage, id)
-	}
+	tree := w.entriesOf(id)
 	if tree == nil {
 		w.read[id] = false
-		state.bad = []string{""}
-		return state
+		damaged = true
+	} else {
+		for _, entry := range tree.Entries {
+			switch entry.Mode {
+			case filemode.Submodule:
+			case filemode.Dir:
+				damaged = w.tree(entry.Hash) || damaged
+			default:
+				damaged = !w.has(entry.Hash) || damaged
+			}
+		}
+	}
+	w.trees[id] = damaged
+	return damaged
+}
+
+// entriesOf reads a tree; nil: it cannot be read.
+func (w *walk) entriesOf(id plumbing.Hash) *object.Tree {
+	if !w.has(id) {
+		return nil
+	}
+	tree, err := object.GetTree(w.storage, id)
+	if err != nil {
+		return nil
+	}
+	return tree
+}
+
+// unreadableIn returns the paths below a tree that was read that cannot be read; an empty
+// one is the tree itself.
+func (w *walk) unreadableIn(id plumbing.Hash) (paths []string) {
+	if !w.trees[id] {
+		return nil
+	}
+	tree := w.entriesOf(id)
+	if tree == nil {
+		return []string{""}
 	}
 	for _, entry := range tree.Entries {
 		switch {
 		case entry.Mode == filemode.Submodule:
 		case entry.Mode == filemode.Dir:
-			for _, path := range w.tree(entry.Hash).bad {
-				state.bad = append(state.bad, strings.TrimSuffix(entry.Name+"/"+path, "/"))
+			for _, path := range w.unreadableIn(entry.Hash) {
+				paths = append(paths, strings.TrimSuffix(entry.Name+"/"+path, "/"))
 			}
 		case !w.has(entry.Hash):
-			state.bad = append(state.bad, entry.Name)
+			paths = append(paths, entry.Name)
 		}
 	}
-	return state
+	return paths
 }
 
 // all reads everything that a commit needs, and returns the commits, each after those

@@ -56,7 +56,10 @@ func (v *Vault) prepare(ctx context.Context, held *hold, whose port.Turn, left *
 	if err := v.restore(held); err != nil {
 		return err
 	}
-	return v.follow(ctx, held, whose)
+	if err := v.follow(ctx, held, whose); err != nil {
+		return err
+	}
+	return v.checkBegin()
 }
 
 // initialize makes a bare repository, and lets HEAD name the branch.
@@ -94,7 +97,7 @@ func (v *Vault) clean(kept *checkpoint) error {
 	for _, pattern := range []string{
 		"objects/pack/" + temporaryPack + "*", "objects/pack/.*.tmp*", ".*.tmp*", incomingFolder + "*", viewFolder + "-*",
 	} {
-		paths, err := filepath.Glob(v.path(pattern))
+		paths, err := glob(v.config.Directory, pattern)
 		if err != nil {
 			return err
 		}

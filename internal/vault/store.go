@@ -129,7 +129,8 @@ const (
 // openPacks opens the packs whose indexes are sound.
 func (s *store) openPacks() {
 	s.known = true
-	paths, _ := filepath.Glob(filepath.Join(s.directory, "pack-*.idx")) // the pattern is well
+	paths, err := glob(s.directory, "pack-*.idx")
+	_ = s.trouble.note(err) // go-git, which looks there too, says it
 	for _, path := range paths {
 		p := openPackFile(path, s.trouble)
 		if p == nil {

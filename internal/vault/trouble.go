@@ -90,8 +90,8 @@ func (f *watchedFile) ReadAt(p []byte, offset int64) (int, error) {
 	return n, f.trouble.note(err)
 }
 
-// watchedFiles are the files of a repository, for go-git, whose errors are noted: its
-// own errors do not always tell what was behind them.
+// watchedFiles are files for go-git, whose errors are noted: its own errors do not always
+// tell what was behind them.
 type watchedFiles struct {
 	billy.Filesystem
 	trouble *trouble
@@ -105,6 +105,29 @@ func (f watchedFiles) Open(name string) (billy.File, error) {
 // OpenFile implements [billy.Filesystem].
 func (f watchedFiles) OpenFile(name string, flag int, mode os.FileMode) (billy.File, error) {
 	return f.watched(f.Filesystem.OpenFile(name, flag, mode))
+}
+
+// Create implements [billy.Filesystem].
+func (f watchedFiles) Create(name string) (billy.File, error) {
+	return f.watched(f.Filesystem.Create(name))
+}
+
+// TempFile implements [billy.Filesystem].
+func (f watchedFiles) TempFile(folder, prefix string) (billy.File, error) {
+	return f.watched(f.Filesystem.TempFile(folder, prefix))
+}
+
+// Rename implements [billy.Filesystem].
+func (f watchedFiles) Rename(from, to string) error {
+	return f.trouble.note(f.Filesystem.Rename(from, to))
+}
+
+// Chmod implements [billy.Chmod].
+func (f watchedFiles) Chmod(name string, mode os.FileMode) error {
+	if files, ok := f.Filesystem.(billy.Chmod); ok {
+		return f.trouble.note(files.Chmod(name, mode))
+	}
+	return billy.ErrNotSupported
 }
 
 func (f watchedFiles) watched(file billy.File, err error) (billy.File, error) {
@@ -140,5 +163,11 @@ func (f watchedGitFile) Read(p []byte) (int, error) {
 // ReadAt implements [io.ReaderAt].
 func (f watchedGitFile) ReadAt(p []byte, offset int64) (int, error) {
 	n, err := f.File.ReadAt(p, offset)
+	return n, f.trouble.note(err)
+}
+
+// Write implements [io.Writer].
+func (f watchedGitFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
 	return n, f.trouble.note(err)
 }

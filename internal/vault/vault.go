@@ -88,6 +88,9 @@ type Vault struct {
 	reading sync.RWMutex
 	// now is the clock.
 	now func() time.Time
+	// stepped is called after each step of a repair that changes something: a test ends it
+	// there.
+	stepped func() error
 	// patience is the first wait for a remote that cannot be reached.
 	patience time.Duration
 }
@@ -117,7 +120,7 @@ func Open(config Config) (*Vault, error) {
 	if config.CheckpointInterval == 0 {
 		config.CheckpointInterval = 10 * time.Second
 	}
-	v := &Vault{config: config, logger: config.Logger, now: time.Now, patience: time.Second}
+	v := &Vault{config: config, logger: config.Logger, now: time.Now, stepped: func() error { return nil }, patience: time.Second}
 	if v.logger == nil {
 		v.logger = slog.New(slog.DiscardHandler)
 	}
