@@ -43,9 +43,10 @@ func parseDeltaPage(data []byte) (deltaPage, error) {
 		case "@odata.deltaLink":
 			p.delta, err = r.text(false)
 			return err
-		case "error":
-			return r.noRefusal()
 		default:
+			if isErrorName(string(name)) {
+				return r.noRefusal()
+			}
 			return r.SkipValue()
 		}
 	})

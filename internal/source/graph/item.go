@@ -174,8 +174,12 @@ func (r *reading) child(ctx context.Context, p place, key string, child *catalog
 	}
 	if child.Kind == catalog.Singleton {
 		e, err := parseObject(a.body, k)
-		if errors.Is(err, errNull) {
+		// A null link is answered as an object of annotations only, too.
+		if errors.Is(err, errNull) || errors.Is(err, errEmpty) && len(child.Absent) > 0 {
 			return nil, nil
+		}
+		if err == nil && e.id == "" && child.Select != "" && selects(child.Select, k.id) {
+			err = errShape
 		}
 		if err != nil {
 			return nil, c.malformed(a, err)
