@@ -176,7 +176,7 @@ func (c *call) askedTooLong() *port.ReadError {
 
 // gaveUp returns an error when the type or the workload of a call was given up.
 func (c *call) gaveUp() error {
-	what := ""
+	var what string
 	switch {
 	case c.workload.givenUp.Load():
 		what = "the workload"

@@ -139,8 +139,10 @@ func TestBrokenItemsAreNoSickWorkload(t *testing.T) {
 			session := offline(t, f).Open()
 			defer session.Close()
 			identity := &fakeIdentity{}
-			teams := &catalog.Type{ID: "teams/teams", Version: "v1.0", Path: "/groups/{id}/team", Kind: catalog.Singleton,
-				Gate: "directory", Each: &catalog.Each{Path: "/groups"}}
+			teams := &catalog.Type{
+				ID: "teams/teams", Version: "v1.0", Path: "/groups/{id}/team", Kind: catalog.Singleton,
+				Gate: "directory", Each: &catalog.Each{Path: "/groups"},
+			}
 			n := 0
 			err := session.Read(t.Context(), teams, identity, func(port.Item) error { n++; return nil })
 			if !isReason(err, reasonUnavailable) || strings.Contains(err.Error(), "given up") || n != 500-broken {

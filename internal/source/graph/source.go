@@ -35,6 +35,10 @@ type Config struct {
 	// NotAvailable lists answers to a type's first request that mean, for every
 	// type, that the tenant does not have it: the catalog's list.
 	NotAvailable []catalog.Answer
+	// UnknownPath lists answers that mean that the tenant's cloud does not have a path:
+	// what [catalog.UnknownPathIn] says of it. An item is complete without a regional
+	// child that has none.
+	UnknownPath []catalog.Answer
 	// MaxConnections is how many requests are on the wire at a time. Default: 16.
 	MaxConnections int
 	// Limits replaces the limits of gates, by [catalog.Type.GateName].
