@@ -146,7 +146,7 @@ func (b *tenantBuilder) source() (port.Source, error) {
 	}
 	return graph.New(graph.Config{
 		Endpoint: b.cloud.Graph, DirectoryID: b.definition.DirectoryID, HTTPClient: b.client, Logger: b.logger,
-		NotAvailable: catalog.NotAvailableIn(b.cloud.Graph), Limits: limits,
+		NotAvailable: catalog.NotAvailableIn(b.cloud.Graph), UnknownPath: catalog.UnknownPathIn(b.cloud.Graph), Limits: limits,
 	})
 }
 

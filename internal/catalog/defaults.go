@@ -63,11 +63,16 @@ const globalGraph = "https://graph.microsoft.com"
 // NotAvailableIn returns the answers of [DefaultNotAvailable], and those that say so in
 // the cloud of a Microsoft Graph only, by its address.
 func NotAvailableIn(graph string) []Answer {
-	answers := DefaultNotAvailable()
+	return append(DefaultNotAvailable(), UnknownPathIn(graph)...)
+}
+
+// UnknownPathIn returns the answers that say that the cloud of a Microsoft Graph, by its
+// address, does not have a path; none in the global cloud, where they say that the path
+// is wrong, or not the one any more.
+// https://learn.microsoft.com/graph/deployments
+func UnknownPathIn(graph string) []Answer {
 	if strings.EqualFold(strings.TrimRight(graph, "/"), globalGraph) {
-		return answers // there it says that the path is wrong, or not the one any more
+		return nil
 	}
-	// A path that a national cloud does not have.
-	// https://learn.microsoft.com/graph/deployments
-	return append(answers, Answer{Status: http.StatusBadRequest, Message: "Resource not found for the segment"})
+	return []Answer{{Status: http.StatusBadRequest, Message: "Resource not found for the segment"}}
 }

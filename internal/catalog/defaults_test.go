@@ -17,5 +17,8 @@ func TestNotAvailableIn(t *testing.T) {
 		if len(answers) != len(DefaultNotAvailable())+more || unknown != (more == 1) {
 			t.Errorf("%s: %+v", graph, answers)
 		}
+		if paths := UnknownPathIn(graph); len(paths) != more {
+			t.Errorf("%s: %+v", graph, paths)
+		}
 	}
 }

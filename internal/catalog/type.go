@@ -132,6 +132,10 @@ type Child struct {
 	// Absent lists answers that mean that the item has no such child: the
 	// property is left out and the item is complete.
 	Absent []Answer `yaml:"absent"`
+	// Regional says that national clouds may not have the path: there the answers of
+	// [UnknownPathIn] mean that no item has the child. In the global cloud they say that
+	// the path is wrong, and are a failure.
+	Regional bool `yaml:"regional"`
 	// Children are requests for each element of the answer.
 	Children []Child `yaml:"children"`
 }

@@ -74,6 +74,10 @@ func (l *limits) check(q *request) (refusal answer, limited bool, headers [][2]s
 		if wait, over := l.over(now, "intune", 1000, 20*time.Second); over {
 			return tooMany(wait), true, nil
 		}
+	case first == "groups" && strings.EqualFold(q.segments[len(q.segments)-1], "team"):
+		if wait, over := l.over(now, "teams", 30, time.Second); over {
+			return tooMany(wait), true, nil
+		}
 	case contains(directorySegments, first):
 		units := unitsOf(q)
 		share, wait := l.units.take(now, units)

@@ -86,7 +86,7 @@ var (
 		"rootcertificatesforservervalidation", "rootcertificateforclientvalidation",
 		"secondaryidentitycertificateforclientauthentication", "secondaryrootcertificateforclientvalidation",
 		"smimesigningcertificate", "smimeencryptioncertificate", "singlesignonextensionpkinitcertificate",
-		"onpremisespublishing", "applicationsegments", "m365capabilities", "dataconnector", "year", "retentioneventtype",
+		"applicationsegments", "m365capabilities", "dataconnector", "year", "retentioneventtype",
 	}
 )
 

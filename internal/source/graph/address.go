@@ -76,6 +76,7 @@ func (r *reading) call(p place, q catalog.Query, singlePage bool, id string) *ca
 	return &call{
 		credential: r.credential,
 		workload:   r.workload,
+		health:     r.health,
 		version:    r.t.Version,
 		relative:   relative,
 		address:    r.session.source.endpoint.String() + "/" + r.t.Version + relative,
@@ -94,6 +95,7 @@ func (r *reading) next(c *call, link string) *call {
 	return &call{
 		credential: c.credential,
 		workload:   c.workload,
+		health:     c.health,
 		version:    c.version,
 		address:    link,
 		operation:  c.operation,

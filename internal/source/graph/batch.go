@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -175,7 +174,7 @@ func (s *session) take(key queueKey, q *queue) (parts []*part, empty bool) {
 		n++
 		switch {
 		case p.abandoned:
-		case p.call.workload.gate.closedFor(now) > 0:
+		case p.call.workload.gate.closedFor(now, p.call.operation) > 0:
 			p.answer(partResult{err: errGateClosed})
 		default:
 			parts = append(parts, p)
@@ -225,7 +224,7 @@ func (s *session) fly(key queueKey, parts []*part) {
 	}
 	if len(parts) == 1 {
 		a, err := s.get(ctx, parts[0].call)
-		s.observe(a, err, parts[0].call.workload)
+		s.observe(a, err, parts[0].call)
 		parts[0].answer(partResult{answer: a, err: err})
 		return
 	}
@@ -243,14 +242,12 @@ func (s *session) fly(key queueKey, parts []*part) {
 // land gives every part of a batch its answer.
 func (s *session) land(parts []*part, a *answer, err error) {
 	if err != nil || a.status != http.StatusOK {
-		// One answer for all parts: every workload in the batch learns from it once.
-		var workloads []*workload
+		// One answer for all parts.
+		calls := make([]*call, 0, len(parts))
 		for _, p := range parts {
-			if !slices.Contains(workloads, p.call.workload) {
-				workloads = append(workloads, p.call.workload)
-			}
+			calls = append(calls, p.call)
 		}
-		s.observe(a, err, workloads...)
+		s.observe(a, err, calls...)
 		for _, p := range parts {
 			p.answer(refusedBatch(a, err))
 		}
@@ -271,7 +268,7 @@ func (s *session) land(parts []*part, a *answer, err error) {
 		if id := requestID(a.header); id != "" && answers[i].header.Get("request-id") == "" {
 			answers[i].header.Set("request-id", id)
 		}
-		s.observe(answers[i], nil, p.call.workload)
+		s.observe(answers[i], nil, p.call)
 		p.answer(partResult{answer: answers[i]})
 	}
 }

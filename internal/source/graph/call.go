@@ -19,6 +19,7 @@ import (
 type call struct {
 	credential *credential
 	workload   *workload
+	health     *health
 	version    string
 	// relative is the address below the version, as a batch wants it; empty for a
 	// next page, which is never part of a batch.
@@ -36,6 +37,7 @@ type call struct {
 	alone      bool // not as a part of a batch
 	renewed    bool
 	challenged bool
+	failed     bool          // with a server error, or without an answer
 	waited     time.Duration // by Retry-After
 }
 
@@ -124,12 +126,10 @@ func (t transport) Do(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	c := callOf(ctx)
 	for {
-		if c.workload.givenUp.Load() {
-			return nil, &finalError{&gaveUpError{c.fail(
-				understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_SOURCE_UNAVAILABLE,
-				"the workload answered with server errors only, and was given up for this sync")}}
+		if err := c.gaveUp(); err != nil {
+			return nil, &finalError{err}
 		}
-		err := c.workload.gate.wait(ctx)
+		err := c.workload.gate.wait(ctx, c.operation)
 		if errors.Is(err, errClosedForLong) {
 			return nil, &finalError{c.askedTooLong()}
 		}
@@ -174,8 +174,22 @@ func (c *call) askedTooLong() *port.ReadError {
 		"the tenant asked to wait for more than "+maxThrottleWait.String())
 }
 
-// gaveUpError is the error of a workload that was given up; it ends a reading at
-// once.
+// gaveUp returns an error when the type or the workload of a call was given up.
+func (c *call) gaveUp() error {
+	var what string
+	switch {
+	case c.workload.givenUp.Load():
+		what = "the workload"
+	case c.health.givenUp.Load():
+		what = "the source of this type"
+	default:
+		return nil
+	}
+	return &gaveUpError{c.fail(understudyv1.ConfigurationFailureReason_CONFIGURATION_FAILURE_REASON_SOURCE_UNAVAILABLE,
+		what+" answered with server errors only, and was given up for this sync")}
+}
+
+// gaveUpError is the error of what was given up; it ends a reading at once.
 type gaveUpError struct{ *port.ReadError }
 
 // Unwrap returns the error for the caller of Read.

@@ -43,9 +43,10 @@ func parseDeltaPage(data []byte) (deltaPage, error) {
 		case "@odata.deltaLink":
 			p.delta, err = r.text(false)
 			return err
-		case "error":
-			return r.noRefusal()
 		default:
+			if isErrorName(string(name)) {
+				return r.noRefusal()
+			}
 			return r.SkipValue()
 		}
 	})
@@ -112,7 +113,7 @@ func (r *reading) followLinks(links []string, visit func(mention)) ([]string, er
 	for _, link := range links {
 		p := r.deltaQuery()
 		c := r.next(&call{
-			credential: r.credential, workload: r.workload, version: r.t.Version,
+			credential: r.credential, workload: r.workload, health: r.health, version: r.t.Version,
 			operation: http.MethodGet + " /" + r.t.Version + p.shown,
 			// Only what changed is sent; nobody looks at the rest.
 			header: map[string]string{"Prefer": "return=minimal"},

@@ -30,6 +30,9 @@ func defaultLimit(name string) Limit {
 		// 3,500 resource units per 10 s in the smallest tenants, where a list costs
 		// 1 to 3 units.
 		return Limit{Requests: 1500, Per: 10 * time.Second}
+	case "teams":
+		// 30 a second for one team (GET /teams/{team-id}), of one application in a tenant.
+		return Limit{Requests: 25, Per: time.Second}
 	case "intune":
 		return Limit{Requests: 1000, Per: 20 * time.Second}
 	default:
@@ -51,16 +54,21 @@ const (
 	longestPause = 16 * time.Second // without Retry-After
 	// adaptEvery keeps the answers that one overload caused from counting as many.
 	adaptEvery = time.Second
-	// longestClosing is how long one Retry-After closes a gate at most: nonsense in a
+	// longestClosing is how long one Retry-After closes a path at most: nonsense in a
 	// header must not end the backups of a tenant.
 	longestClosing = 24 * time.Hour
+	// longestOutage is the same for one that came with 503: it is a guess of when
+	// something is mended, and no limit that was used up.
+	longestOutage = time.Hour
 )
 
 // errClosedForLong says that the tenant asked to wait for longer than a request waits.
-var errClosedForLong = errors.New("the gate is closed for longer than a request waits")
+var errClosedForLong = errors.New("the path is closed for longer than a request waits")
 
 // gate is the limit that all requests of one workload and tenant share. When one
-// of them is told to wait, all wait.
+// of them is told to wait, all wait; but when it is told to wait for longer than
+// maxThrottleWait, only those of its path are refused until then. One endpoint that is
+// out of order must not close all others.
 type gate struct {
 	// turn lets one request at a time wait for the gate to open; the others wait
 	// for their turn, in order. So nobody has to be woken in vain, and a pause
@@ -75,6 +83,7 @@ type gate struct {
 	pace        *rate.Limiter
 	factor      float64 // of the limit; 1: the window alone decides
 	closedUntil time.Time
+	closedPaths map[string]time.Time // by what errors call a request: the catalog's path
 	strikes     int
 	adapted     time.Time
 	told        time.Time // when it was told to wait
@@ -84,34 +93,57 @@ type gate struct {
 
 func newGate(limit Limit, firstPause time.Duration) *gate {
 	return &gate{
-		turn:       make(chan struct{}, 1),
-		limit:      limit,
-		firstPause: firstPause,
-		pace:       rate.NewLimiter(rate.Inf, 1),
-		factor:     1,
+		turn:        make(chan struct{}, 1),
+		limit:       limit,
+		firstPause:  firstPause,
+		pace:        rate.NewLimiter(rate.Inf, 1),
+		factor:      1,
+		closedPaths: make(map[string]time.Time),
 	}
 }
 
-// wait blocks until one more request may begin. It fails with errClosedForLong at once
-// when that would be after more than maxThrottleWait: the request is not sent early.
-func (g *gate) wait(ctx context.Context) error {
+// wait blocks until one more request of a path may begin. It fails with errClosedForLong
+// at once when that would be after more than maxThrottleWait: the request is not sent
+// early.
+func (g *gate) wait(ctx context.Context, path string) error {
+	for {
+		// Not in turn: the requests of other paths need not wait for this one.
+		delay := g.pathClosedFor(time.Now(), path)
+		if delay > maxThrottleWait {
+			return errClosedForLong
+		}
+		if delay > 0 {
+			if err := sleep(ctx, delay); err != nil {
+				return err
+			}
+		}
+		begun, err := g.inTurn(ctx, path)
+		if begun || err != nil {
+			return err
+		}
+	}
+}
+
+// inTurn waits for the turn and for the gate. It returns false when the path was closed
+// meanwhile.
+func (g *gate) inTurn(ctx context.Context, path string) (begun bool, err error) {
 	select {
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 	defer func() { <-g.turn }()
 	for {
 		now := time.Now()
-		if g.closedFor(now) > maxThrottleWait {
-			return errClosedForLong
+		if g.pathClosedFor(now, path) > 0 {
+			return false, nil
 		}
 		delay := g.begin(now)
 		if delay <= 0 {
-			return nil
+			return true, nil
 		}
 		if err := sleep(ctx, delay); err != nil {
-			return err
+			return false, err
 		}
 	}
 }
@@ -143,14 +175,45 @@ func (g *gate) begin(now time.Time) time.Duration {
 	return 0
 }
 
-// closedFor returns how long the tenant makes the gate wait from now on.
-func (g *gate) closedFor(now time.Time) time.Duration {
+// closedFor returns how long the tenant makes the gate or a path wait from now on.
+func (g *gate) closedFor(now time.Time, path string) time.Duration {
+	ofPath := g.pathClosedFor(now, path)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return max(0, g.closedUntil.Sub(now))
+	return max(0, ofPath, g.closedUntil.Sub(now))
 }
 
-// observe learns from an answer.
+// pathClosedFor is closedFor for the path alone.
+func (g *gate) pathClosedFor(now time.Time, path string) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return max(0, g.closedPaths[path].Sub(now))
+}
+
+// closePath closes the path of a request that was told to wait for longer than a request
+// waits. It returns until when, and whether it was open before.
+func (g *gate) closePath(now time.Time, path string, status int, header http.Header) (until time.Time, fresh bool) {
+	pause, asked := retryAfter(header, now)
+	longest := longestClosing
+	switch {
+	case !asked || pause <= maxThrottleWait:
+		return time.Time{}, false
+	case status == http.StatusServiceUnavailable:
+		longest = longestOutage
+	case !isThrottled(status):
+		return time.Time{}, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before := g.closedPaths[path]
+	if until = now.Add(min(pause, longest)); until.After(before) {
+		g.closedPaths[path] = until
+	}
+	return until, !before.After(now)
+}
+
+// observe learns from an answer. A pause that is too long to wait for does not close the
+// gate: see closePath.
 func (g *gate) observe(now time.Time, status int, header http.Header) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -161,7 +224,7 @@ func (g *gate) observe(now time.Time, status int, header http.Header) {
 		if !asked {
 			pause = min(g.firstPause<<min(g.strikes, 10), longestPause)
 		}
-		if until := now.Add(min(pause, longestClosing)); until.After(g.closedUntil) {
+		if until := now.Add(pause); pause <= maxThrottleWait && until.After(g.closedUntil) {
 			g.closedUntil = until
 		}
 		g.told = now

@@ -25,6 +25,7 @@ func TestGateKeepsItsLimit(t *testing.T) {
 		"conditional-access": {defaultLimit("conditional-access"), 11, 11 * time.Second, 11 * time.Second},
 		"intune":             {defaultLimit("intune"), 3000, 40 * time.Second, 40 * time.Second},
 		"intune, in a burst": {defaultLimit("intune"), 1000, 0, 0},
+		"teams":              {defaultLimit("teams"), 500, 19 * time.Second, 20 * time.Second},
 		"another":            {defaultLimit("x"), 2000, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -34,7 +35,7 @@ func TestGateKeepsItsLimit(t *testing.T) {
 				var group sync.WaitGroup
 				for range test.requests {
 					group.Go(func() {
-						if err := g.wait(t.Context()); err != nil {
+						if err := g.wait(t.Context(), "p"); err != nil {
 							t.Error(err)
 						}
 					})
@@ -54,7 +55,7 @@ func TestGateAdapts(t *testing.T) {
 		pace := func(n int) time.Duration {
 			start := time.Now()
 			for range n {
-				if err := g.wait(t.Context()); err != nil {
+				if err := g.wait(t.Context(), "p"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -64,7 +65,7 @@ func TestGateAdapts(t *testing.T) {
 		for range 30 { // one overload, many answers
 			g.observe(time.Now(), 429, http.Header{"Retry-After": {"3"}})
 		}
-		if d := g.closedFor(time.Now()); d != 3*time.Second {
+		if d := g.closedFor(time.Now(), "p"); d != 3*time.Second {
 			t.Errorf("closed for %s", d)
 		}
 		pace(1)
@@ -98,21 +99,17 @@ func TestGateAdapts(t *testing.T) {
 			<-time.After(2 * time.Second)
 			g.observe(time.Now(), 429, nil)
 		}
-		if d := g.closedFor(time.Now()); d != longestPause || g.factor != slowestPace {
+		if d := g.closedFor(time.Now(), "p"); d != longestPause || g.factor != slowestPace {
 			t.Errorf("closed for %s, pace %v", d, g.factor)
 		}
-		g.observe(time.Now(), 429, http.Header{"Retry-After": {"999999"}})
-		if d := g.closedFor(time.Now()); d != longestClosing {
+		g.observe(time.Now(), 429, http.Header{"Retry-After": {"600"}})
+		if d := g.closedFor(time.Now(), "p"); d != maxThrottleWait {
 			t.Errorf("closed for %s", d)
 		}
-		if err := g.wait(t.Context()); !errors.Is(err, errClosedForLong) {
-			t.Error(err)
-		}
-		<-time.After(longestClosing - maxThrottleWait)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("why")
 		time.AfterFunc(time.Second, func() { cancel(why) })
-		if err := g.wait(ctx); !errors.Is(err, why) {
+		if err := g.wait(ctx, "p"); !errors.Is(err, why) {
 			t.Error(err)
 		}
 	})
@@ -136,7 +133,7 @@ func TestGateFindsTheLimit(t *testing.T) {
 				var start time.Time
 				count, good, refused := 0, 0, 0
 				for time.Since(begin) < 10*time.Minute {
-					if err := g.wait(t.Context()); err != nil {
+					if err := g.wait(t.Context(), "p"); err != nil {
 						t.Fatal(err)
 					}
 					now := time.Now()
@@ -255,62 +252,6 @@ func TestRetries(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A workload whose last 20 answers were server errors is given up at once, for
-// this sync only, and no other workload with it.
-func TestSickWorkloadIsGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fakeGraph{one: routes(map[string]http.HandlerFunc{
-			"/v1.0/things": ok(things(5000)), "/v1.0/things/*": fail(500, "x", "x"), "/v1.0/well": ok(things(1)),
-		})}
-		source := offline(t, f)
-		session := source.Open()
-		start := time.Now()
-		err := session.Read(t.Context(), withChild("/things"), &fakeIdentity{}, func(port.Item) error { return nil })
-		if !isReason(err, reasonUnavailable) || time.Since(start) > 30*time.Second {
-			t.Error(err, time.Since(start))
-		}
-		synctest.Wait() // a batch that was on its way when the reading ended
-		if n := f.count("/v1.0/things/"); n > 1000 {
-			t.Errorf("%d requests to a sick workload", n)
-		}
-		before := len(f.gets)
-		err = session.Read(t.Context(), collection("/things"), &fakeIdentity{}, func(port.Item) error { return nil })
-		if !isReason(err, reasonUnavailable) || len(f.gets) != before {
-			t.Error(err, len(f.gets)-before)
-		}
-		well := collection("/well")
-		well.Gate = "well"
-		if err := session.Read(t.Context(), well, &fakeIdentity{}, func(port.Item) error { return nil }); err != nil {
-			t.Error(err)
-		}
-		session.Close()
-		if got := read(t, source, collection("/things")); got.err != nil {
-			t.Error("the next sync:", got.err)
-		}
-	})
-}
-
-// One good answer in between keeps a workload.
-func TestShakyWorkloadIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var n atomic.Int32
-		f := &fakeGraph{one: func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/v1.0/things" && n.Add(1)%5 != 0 {
-				fail(500, "x", "x")(w, r)
-				return
-			}
-			io.WriteString(w, things(200))
-		}}
-		source := offline(t, f)
-		session := source.Open().(*session)
-		defer session.Close()
-		err := session.Read(t.Context(), withChild("/things"), &fakeIdentity{}, func(port.Item) error { return nil })
-		if !isReason(err, reasonUnavailable) || session.workload("test").givenUp.Load() {
-			t.Error(err)
-		}
-	})
 }
 
 func TestUnreachable(t *testing.T) {

@@ -89,6 +89,7 @@ func TestHostileAnswers(t *testing.T) {
 		"504":                    {fail(504, "x", "x"), reasonUnavailable},
 		"404 without an error":   {raw(404, nil, "not here"), reasonInvalid},
 		"403 odd error":          {raw(403, nil, `{"error":["x"]}`), reasonPermission},
+		"403 for want of a role": {fail(403, "NotAdminRole", "x"), reasonPermission},
 		"202":                    {raw(202, nil, things(2)), reasonInvalid},
 		"204":                    {raw(204, nil, ""), reasonInvalid},
 		"206":                    {raw(206, nil, things(2)), reasonInvalid},

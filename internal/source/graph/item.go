@@ -167,15 +167,19 @@ func (r *reading) child(ctx context.Context, p place, key string, child *catalog
 		// 204 is how OData says that a property with one object is null.
 		// https://docs.oasis-open.org/odata/odata/v4.01/odata-v4.01-part1-protocol.html#sec_RequestingRelatedEntities
 		null := child.Kind == catalog.Singleton && a.status == http.StatusNoContent
-		if null || matches(child.Absent, a.status, parseError(a.body)) {
+		if null || r.lacks(child, a) {
 			return nil, nil
 		}
 		return nil, c.refused(a)
 	}
 	if child.Kind == catalog.Singleton {
 		e, err := parseObject(a.body, k)
-		if errors.Is(err, errNull) {
+		// A null link is answered as an object of annotations only, too.
+		if errors.Is(err, errNull) || errors.Is(err, errEmpty) && len(child.Absent) > 0 {
 			return nil, nil
+		}
+		if err == nil && e.id == "" && child.Select != "" && selects(child.Select, k.id) {
+			err = errShape
 		}
 		if err != nil {
 			return nil, c.malformed(a, err)
@@ -187,6 +191,13 @@ func (r *reading) child(ctx context.Context, p place, key string, child *catalog
 		return withMembers(e, members)
 	}
 	return r.childList(ctx, c, a, p, k, child)
+}
+
+// lacks says whether an answer means that an item, or the cloud, has no such child.
+func (r *reading) lacks(child *catalog.Child, a *answer) bool {
+	e := parseError(a.body)
+	return matches(child.Absent, a.status, e) ||
+		child.Regional && matches(r.session.source.config.UnknownPath, a.status, e)
 }
 
 // childList joins the pages of a child's list into one array.

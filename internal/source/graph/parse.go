@@ -3,7 +3,6 @@ package graph
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 
@@ -12,9 +11,6 @@ import (
 
 // errShape says that an answer is JSON, but not the one that was asked for.
 var errShape = errors.New("the answer has another form than expected")
-
-// errNull says that there is no such object, as OData said it before it had 204.
-var errNull = fmt.Errorf("%w: there is no object", errShape)
 
 // page is one page of a list.
 type page struct {
@@ -33,12 +29,6 @@ type entry struct {
 	// clash says that the object has a property already that a child request is to
 	// fill.
 	clash bool
-	// content says that there is more to the object than annotations.
-	content bool
-	// refusal says that the object has an error like that of an answer that failed.
-	refusal bool
-	// null is `@odata.null`.
-	null bool
 }
 
 // keys says which properties of an object to look at.
@@ -163,7 +153,6 @@ func (r reader) entry(k *keys) (entry, error) {
 	var e entry
 	best := len(k.names)
 	raw, err := r.object(func(name []byte) (err error) {
-		e.content = e.content || !isAnnotation(name)
 		if string(name) == k.id {
 			e.id, err = r.text(true)
 			if len(k.names) > 0 && k.names[0] == k.id && e.id != "" {
@@ -187,16 +176,6 @@ func (r reader) entry(k *keys) (entry, error) {
 		for _, child := range k.children {
 			e.clash = e.clash || isOf(name, child)
 		}
-		switch string(name) {
-		case "error":
-			v, err := r.value()
-			e.refusal = err == nil && isRefusal(v)
-			return err
-		case "@odata.null":
-			v, err := r.value()
-			e.null = string(v) == "true"
-			return err
-		}
 		return r.SkipValue()
 	})
 	e.raw = raw
@@ -209,23 +188,16 @@ func isOf(name []byte, property string) bool {
 	return string(of) == property
 }
 
-// isAnnotation says whether a name is not that of a property of the object.
-func isAnnotation(name []byte) bool { return bytes.IndexByte(name, '@') >= 0 }
-
-// parseObject parses an answer that is one object. An error is none, nor is what has
-// nothing but annotations. An object with an id may have a property of that name.
+// parseObject parses an answer that is one object. What has no id may be none: see
+// [noObject]. An object with an id may have a property that is called error.
 func parseObject(data []byte, k *keys) (entry, error) {
 	r := newReader(data)
 	e, err := r.entry(k)
-	switch {
-	case err != nil:
+	if err == nil && e.id == "" {
+		err = noObject(e.raw)
+	}
+	if err != nil {
 		return entry{}, err
-	case e.refusal && e.id == "":
-		return entry{}, errRefusal
-	case !e.content && e.null:
-		return entry{}, errNull
-	case !e.content:
-		return entry{}, errShape
 	}
 	return e, r.end()
 }
@@ -249,9 +221,10 @@ func parsePage(data []byte, k *keys) (page, error) {
 				return errShape
 			}
 			return err
-		case "error":
-			return r.noRefusal()
 		default:
+			if isErrorName(string(name)) {
+				return r.noRefusal()
+			}
 			if bytes.HasSuffix(name, []byte("nextLink")) {
 				return errShape // another spelling of OData's: to pass over it would cut the list
 			}

@@ -31,6 +31,7 @@ type reading struct {
 	t          *catalog.Type
 	credential *credential
 	workload   *workload
+	health     *health
 	room       *room
 	keys       *keys
 	seed       maphash.Seed
@@ -102,6 +103,7 @@ func (s *session) newReading(
 		t:          configurationType,
 		credential: c,
 		workload:   s.workload(gate),
+		health:     s.health(configurationType.ID),
 		room:       s.room(gate, c),
 		keys:       keysOf(configurationType),
 		seed:       maphash.MakeSeed(),

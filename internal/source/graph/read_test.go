@@ -257,6 +257,36 @@ func TestChildFailureLeavesTheItemOut(t *testing.T) {
 	}
 }
 
+// A cloud that does not have the path of a regional child does not have the child. Where
+// it should be there, and of other children, the same answer is a failure.
+func TestRegionalChild(t *testing.T) {
+	unknown := fail(http.StatusBadRequest, "BadRequest", "Resource not found for the segment 'c'.")
+	for name, test := range map[string]struct {
+		answer   http.HandlerFunc
+		regional bool
+		paths    []catalog.Answer
+		whole    bool
+	}{
+		"a national cloud":                  {unknown, true, catalog.UnknownPathIn("https://graph.microsoft.us"), true},
+		"the global cloud":                  {unknown, true, catalog.UnknownPathIn("https://graph.microsoft.com"), false},
+		"a national cloud, another child":   {unknown, false, catalog.UnknownPathIn("https://graph.microsoft.us"), false},
+		"a national cloud, another failure": {fail(http.StatusNotFound, "x", "x"), true, catalog.UnknownPathIn("https://graph.microsoft.us"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, _ := serve(t, &fakeGraph{one: routes(map[string]http.HandlerFunc{
+				"/v1.0/things": ok(things(1)), "/v1.0/things/*": test.answer,
+			})}, func(c *Config) { c.UnknownPath = test.paths })
+			typ := withChild("/things")
+			typ.Children[0].Regional = test.regional
+			got := read(t, source, typ)
+			if test.whole && (got.err != nil || got.json["i0"] != `{"id":"i0","displayName":"Thing 0"}`) ||
+				!test.whole && (!isReason(got.err, reasonInvalid) || len(got.ids) > 0) {
+				t.Error(got.err, got.json)
+			}
+		})
+	}
+}
+
 func TestDetailOfAnotherItemIsRefused(t *testing.T) {
 	source, _ := serve(t, &fakeGraph{one: routes(map[string]http.HandlerFunc{
 		"/v1.0/things": ok(things(2)), "/v1.0/things/i0": ok(`{"id":"i1"}`), "/v1.0/things/i1": ok(`{"id":"i1"}`),

@@ -20,6 +20,20 @@ func noObjects() map[string]string {
 		"error with annotations":      `{"@odata.context":"x","error":{"code":"x","innerError":{}}}`,
 		"error with other content":    `{"error":{"code":"x"},"displayName":"x"}`,
 		"error, escaped":              `{"\u0065rror":{"\u0063ode":"x"}}`,
+		"error without a code":        `{"error":{"message":"x"}}`,
+		"error in a word":             `{"error":"Unauthorized"}`,
+		"error with a capital":        `{"Error":{"Message":"x"},"displayName":"x"}`,
+		"errors":                      `{"errors":[{"code":"x"}],"displayName":"x"}`,
+		"error of older OData":        `{"odata.error":{"code":"x"}}`,
+		"error as an annotation":      `{"@odata.context":"x","@odata.error":{"code":"x"}}`,
+		"bare error":                  `{"code":"Forbidden","message":"x"}`,
+		"bare error of ASP.NET":       `{"Message":"x","ExceptionType":"y","StackTrace":"z"}`,
+		"bare error and annotations":  `{"@odata.context":"x","message":"x","innerError":{"request-id":"y"}}`,
+		"no error and nothing else":   `{"@odata.context":"x","error":null}`,
+		"a value that is null":        `{"@odata.context":"x","value":null}`,
+		"a list without elements":     `{"@odata.context":"x","value":[]}`,
+		"a list in an object":         `{"@odata.context":"x","value":[{"id":"i1","displayName":"x"}]}`,
+		"a list of older OData":       `{"odata.metadata":"x","value":[]}`,
 		"nothing":                     `{}`,
 		"nothing but a context":       `{"@odata.context":"x"}`,
 		"nothing but annotations":     `{"@odata.context":"x","@odata.etag":"y","members@odata.context":"z"}`,
@@ -84,8 +98,11 @@ func TestNoRefusal(t *testing.T) {
 	for name, body := range map[string]string{
 		"an object with an id":        `{"id":"i0","error":{"code":"Conflict","message":"One unit was not added."}}`,
 		"no error":                    `{"status":"x","error":null}`,
-		"a property of that name":     `{"error":"never","n":1}`,
-		"an object without a code":    `{"error":{"retries":3}}`,
+		"an object with an id, too":   `{"errors":["x"],"id":"i0"}`,
+		"no errors":                   `{"status":"x","errors":[ ]}`,
+		"a message, and more":         `{"message":"Welcome","isEnabled":true}`,
+		"a value, and more":           `{"value":null,"isEnabled":true}`,
+		"a value that is an object":   `{"value":{"isEnabled":true}}`,
 		"further down":                `{"eventStatus":{"error":{"code":"x"}}}`,
 		"an annotation and a content": `{"@odata.context":"x","n":null}`,
 	} {
@@ -98,7 +115,7 @@ func TestNoRefusal(t *testing.T) {
 		})
 	}
 	t.Run("beside a list", func(t *testing.T) {
-		source, _ := serve(t, &fakeGraph{one: ok(`{"error":null,"value":[{"id":"a","error":{"code":"x"}}]}`)})
+		source, _ := serve(t, &fakeGraph{one: ok(`{"error":null,"errors":[],"value":[{"id":"a","error":{"code":"x"}}]}`)})
 		if got := read(t, source, collection("/things")); got.err != nil || len(got.ids) != 1 {
 			t.Error(got.err, got.json)
 		}
@@ -107,6 +124,7 @@ func TestNoRefusal(t *testing.T) {
 		for body, want := range map[string]error{
 			`{"value":[],"@odata.deltaLink":"x","error":null}`:         nil,
 			`{"value":[],"@odata.deltaLink":"x","error":{"code":"x"}}`: errRefusal,
+			`{"value":[],"@odata.deltaLink":"x","Errors":["x"]}`:       errRefusal,
 		} {
 			if _, err := parseDeltaPage([]byte(body)); !errors.Is(err, want) {
 				t.Error(body, err)
@@ -123,6 +141,18 @@ func TestNoRefusal(t *testing.T) {
 			t.Error(got.err, got.json)
 		}
 	})
+}
+
+// An error beside a list makes it none, however it is written.
+func TestErrorBesideAList(t *testing.T) {
+	for _, name := range []string{"error", "Error", "errors", "ERRORS", "odata.error", "@odata.error"} {
+		for _, value := range []string{`{"code":"x"}`, `{"message":"x"}`, `"x"`, `[{}]`} {
+			source, _ := serve(t, &fakeGraph{one: ok(fmt.Sprintf(`{"value":[{"id":"a"}],%q:%s}`, name, value))}, small)
+			if got := read(t, source, collection("/things")); !isReason(got.err, reasonInvalid) || len(got.ids) > 0 {
+				t.Error(name, value, got.err, got.json)
+			}
+		}
+	}
 }
 
 // OData says with 204 that a property with one object is null, and before it had that
@@ -147,6 +177,33 @@ func TestChildIsNull(t *testing.T) {
 			}
 		})
 	}
+	// Or with an object of nothing but annotations, where the catalog knows that there
+	// may be none.
+	for name, test := range map[string]struct {
+		body   string
+		absent []catalog.Answer
+		whole  bool
+	}{
+		"annotations":               {`{"@odata.context":"x","@odata.etag":"y"}`, []catalog.Answer{{Status: 404}}, true},
+		"annotations, never absent": {`{"@odata.context":"x"}`, nil, false},
+		"nothing at all":            {`{}`, []catalog.Answer{{Status: 404}}, false},
+		"a shell":                   {`{"@odata.context":"x","value":null}`, []catalog.Answer{{Status: 404}}, false},
+		"an error":                  {`{"@odata.context":"x","@odata.error":{}}`, []catalog.Answer{{Status: 404}}, false},
+		"no error and nothing else": {`{"@odata.context":"x","error":null}`, []catalog.Answer{{Status: 404}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, _ := serve(t, &fakeGraph{one: routes(map[string]http.HandlerFunc{
+				"/v1.0/things": ok(things(1)), "/v1.0/things/*": ok(test.body),
+			})}, small)
+			typ := withChildObject()
+			typ.Children[0].Absent = test.absent
+			got := read(t, source, typ)
+			if test.whole && (got.err != nil || got.json["i0"] != `{"id":"i0","displayName":"Thing 0"}`) ||
+				!test.whole && (!isReason(got.err, reasonInvalid) || len(got.ids) > 0) {
+				t.Error(got.err, got.json)
+			}
+		})
+	}
 	t.Run("not a list", func(t *testing.T) {
 		source, _ := serve(t, &fakeGraph{one: routes(map[string]http.HandlerFunc{
 			"/v1.0/things":   ok(things(1)),
@@ -162,6 +219,20 @@ func TestChildIsNull(t *testing.T) {
 			t.Error(got.err, got.json)
 		}
 	})
+}
+
+// A child of which the catalog asks for the id has one.
+func TestChildWithoutTheIDThatWasAskedFor(t *testing.T) {
+	for body, whole := range map[string]bool{`{"id":"c1","n":1}`: true, `{"n":1}`: false, `{"id":"","n":1}`: false} {
+		source, _ := serve(t, &fakeGraph{one: routes(map[string]http.HandlerFunc{
+			"/v1.0/things": ok(things(1)), "/v1.0/things/*": ok(body),
+		})}, small)
+		typ := withChildObject()
+		typ.Children[0].Select = "n,id"
+		if got := read(t, source, typ); whole != (got.err == nil) || whole != (len(got.ids) == 1) {
+			t.Error(body, got.err, got.json)
+		}
+	}
 }
 
 func singleton(path string) *catalog.Type {

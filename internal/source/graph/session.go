@@ -2,8 +2,6 @@ package graph
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +32,7 @@ type session struct {
 	credentials map[port.Identity]*credential
 	workloads   map[string]*workload
 	rooms       map[roomKey]*room
+	healths     map[string]*health // by configuration type
 }
 
 // Stats implements [port.Session].
@@ -76,6 +75,18 @@ func (s *session) workload(name string) *workload {
 	return w
 }
 
+// health returns what the session knows of the requests of a configuration type.
+func (s *session) health(typeID string) *health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.healths[typeID]
+	if h == nil {
+		h = &health{typeID: typeID}
+		s.healths[typeID] = h
+	}
+	return h
+}
+
 // room returns the room for the items that an identity reads of a workload.
 func (s *session) room(workload string, identity *credential) *room {
 	s.mu.Lock()
@@ -88,13 +99,6 @@ func (s *session) room(workload string, identity *credential) *room {
 		s.rooms[key] = r
 	}
 	return r
-}
-
-// workload is a gate, and whether this sync still believes in what is behind it.
-type workload struct {
-	gate     *gate
-	failures atomic.Int32
-	givenUp  atomic.Bool
 }
 
 // room counts the requests of the items that are being completed: all types behind a
@@ -119,43 +123,4 @@ func (r *room) enter(ctx context.Context, requests int) (leave func(), err error
 		return nil, context.Cause(ctx)
 	}
 	return func() { r.requests.Release(n) }, nil
-}
-
-// observe learns from what one answer says of workloads, or from there being none.
-func (s *session) observe(a *answer, err error, workloads ...*workload) {
-	status, header := http.StatusOK, http.Header(nil) // given, if of no use
-	switch {
-	case a != nil:
-		status, header = a.status, a.header
-	case errors.Is(err, errNoAnswer):
-		status = 0
-	}
-	if isThrottled(status) {
-		s.throttled.Add(1)
-	}
-	for _, w := range workloads {
-		w.observe(status, header)
-	}
-}
-
-// observe learns from one answer; status 0 is none at all, which is at least as
-// bad as a server error.
-func (w *workload) observe(status int, header http.Header) {
-	if status != 0 {
-		w.gate.observe(time.Now(), status, header)
-	}
-	if status != 0 && !isServerError(status) {
-		w.failures.Store(0)
-		return
-	}
-	if w.failures.Add(1) >= giveUpAfter {
-		w.givenUp.Store(true)
-	}
-}
-
-// isServerError says whether a status means that the source is not well. 501
-// does not: it is a statement about the request.
-func isServerError(status int) bool {
-	return status >= http.StatusInternalServerError && status != http.StatusNotImplemented &&
-		status != statusBandwidthExceeded
 }

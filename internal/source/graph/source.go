@@ -29,11 +29,16 @@ type Config struct {
 	// connections to one host. Redirects are never followed and cookies never
 	// kept, whatever it says. Default: a client of its own.
 	HTTPClient *http.Client
-	// Logger gets one debug record per request, without query, body or token.
+	// Logger gets one debug record per request, without query, body or token, and a
+	// warning when a path is closed for long.
 	Logger *slog.Logger
 	// NotAvailable lists answers to a type's first request that mean, for every
 	// type, that the tenant does not have it: the catalog's list.
 	NotAvailable []catalog.Answer
+	// UnknownPath lists answers that mean that the tenant's cloud does not have a path:
+	// what [catalog.UnknownPathIn] says of it. An item is complete without a regional
+	// child that has none.
+	UnknownPath []catalog.Answer
 	// MaxConnections is how many requests are on the wire at a time. Default: 16.
 	MaxConnections int
 	// Limits replaces the limits of gates, by [catalog.Type.GateName].
@@ -72,9 +77,6 @@ const (
 	maxRetryDelay = 2 * time.Second
 	// maxThrottleWait is how long one request obeys Retry-After, all together.
 	maxThrottleWait = 10 * time.Minute
-	// giveUpAfter is how many answers of a workload have to be server errors, one
-	// after the other, until the sync gives it up.
-	giveUpAfter = 20
 )
 
 // Source reads one tenant. It implements [port.Source] and may be used at the
@@ -180,6 +182,7 @@ func (s *Source) Open() port.Session {
 		credentials: make(map[port.Identity]*credential),
 		workloads:   make(map[string]*workload),
 		rooms:       make(map[roomKey]*room),
+		healths:     make(map[string]*health),
 	}
 	session.pipeline = runtime.NewPipeline("understudy", "v1", runtime.PipelineOptions{
 		PerRetry: []policy.Policy{tokenPolicy{}},
@@ -212,13 +215,14 @@ func (s *Source) gate(name string) *gate {
 	return g
 }
 
-// throttleDelay returns how long the most patient gate is closed from now on.
+// throttleDelay returns how long the most patient gate is closed from now on. A path
+// that is closed for long holds up nobody: its requests fail.
 func (s *Source) throttleDelay(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var longest time.Duration
 	for _, g := range s.gates {
-		longest = max(longest, g.closedFor(now))
+		longest = max(longest, g.closedFor(now, ""))
 	}
 	return longest
 }

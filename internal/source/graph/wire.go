@@ -34,7 +34,7 @@ func (s *session) send(ctx context.Context, c *call) (*answer, error) {
 	}
 	defer s.release()
 	a, err := s.get(ctx, c)
-	s.observe(a, err, c.workload)
+	s.observe(a, err, c)
 	return a, err
 }
 
