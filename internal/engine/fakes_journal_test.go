@@ -42,6 +42,8 @@ type fakeSyncs struct {
 	// beforeEvents is called before it reads one.
 	beforeOpen, beforeEvents func()
 	openErr                  func() error
+	// unreachable is why it is known that nothing can be stored.
+	unreachable error
 	// refusal may keep an append of this worker from being stored; unanswered may say
 	// that one failed that was stored.
 	refusal, unanswered failure
@@ -169,7 +171,7 @@ func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 	return standings, nil
 }
 
-func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
+func (f *fakeSyncs) Open(ctx context.Context, name string) (port.Log, error) {
 	if f.beforeOpen != nil {
 		f.beforeOpen()
 	}
@@ -177,6 +179,9 @@ func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
 		if err := f.openErr(); err != nil {
 			return nil, err
 		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	log, err := f.log(name)
 	if err != nil {
@@ -214,6 +219,12 @@ func (f *fakeSyncs) Announce(name string, event *understudyv1.SyncEvent) {
 	}
 }
 
+func (f *fakeSyncs) Reachable() error {
+	f.view.Lock()
+	defer f.view.Unlock()
+	return f.unreachable
+}
+
 func (f *fakeSyncs) Worker() string { return f.worker }
 
 func (f *fakeSyncs) Alive() []string {
@@ -244,7 +255,10 @@ type fakeHandle struct {
 	seen  *understudyv1.Sync
 }
 
-func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
+func (f *fakeHandle) Append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if f.syncs.beforeAppend != nil && len(events) > 0 {
 		f.syncs.beforeAppend(events)
 	}
