@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/engine"
 	"understudy.internal/internal/port"
+	"understudy.internal/internal/port/porttest"
 )
 
 // TestStopWhileStorageFails: the end of a server waits for no more than what it is
@@ -171,6 +173,70 @@ func TestStopTaking(t *testing.T) {
 			t.Errorf("the sync that waited is of %s at attempt %d", final.GetWorker(), final.GetAttempt())
 		}
 	})
+}
+
+// TestStopWhileTaking: nor does it take the sync whose log it was opening when it was told
+// to stop, be it a new one or one of a worker that died: that would cost an attempt.
+func TestStopWhileTaking(t *testing.T) {
+	for name, events := range map[string][]*understudyv1.SyncEvent{
+		"new":          nil,
+		"of who died":  {porttest.Take("dead/1")},
+		"of who is us": {porttest.Take("worker")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const opening = 20 * time.Second
+				s := newStage(t)
+				log := s.start(nil)
+				s.append(log, events...)
+				s.syncs.beforeOpen = func() { <-time.After(opening) }
+				s.run()
+				<-time.After(opening / 2)
+				idle := s.engine.StopTaking()
+				<-time.After(opening * 3 / 4)
+				if got := log.stored(); len(got) != len(events) {
+					t.Errorf("it took the sync:\n%s", strings.Join(summary(got), "\n"))
+				}
+				if !isClosed(idle) {
+					t.Error("it is not idle")
+				}
+			})
+		})
+	}
+}
+
+// TestStopWhileEndingCancelled: a stop that comes while the repository is asked whether a
+// cancelled sync committed leaves that to the next start.
+func TestStopWhileEndingCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		vault := &slowVault{Vault: s.vault}
+		s.tenant.Vault = vault
+		log := s.start(nil)
+		s.append(log, porttest.Take("dead/1"), eventState(understudyv1.SyncState_SYNC_STATE_CANCELLING))
+		s.run()
+		<-time.After(time.Minute)
+		if vault.asked == 0 {
+			t.Fatal("it is not asked: the test is wrong")
+		}
+		s.stop()
+		<-s.done
+		if got := log.Sync(); got.GetEndTime() != nil {
+			t.Errorf("the sync is %s, and nobody was asked", got.GetState())
+		}
+	})
+}
+
+// slowVault does not say what was committed before the context ends.
+type slowVault struct {
+	port.Vault
+	asked int
+}
+
+func (v *slowVault) Committed(ctx context.Context, _ string) (*understudyv1.Snapshot, error) {
+	v.asked++
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
 }
 
 // TestIdle: an engine with nothing to do is idle at once, one that is stopped when what it
