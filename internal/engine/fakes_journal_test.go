@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -42,6 +43,8 @@ type fakeSyncs struct {
 	// beforeEvents is called before it reads one.
 	beforeOpen, beforeEvents func()
 	openErr                  func() error
+	// away says whether what is appended is tried for long, in vain.
+	away func(events []*understudyv1.SyncEvent) bool
 	// unreachable is why it is known that nothing can be stored.
 	unreachable error
 	// refusal may keep an append of this worker from being stored; unanswered may say
@@ -255,9 +258,20 @@ type fakeHandle struct {
 	seen  *understudyv1.Sync
 }
 
+// appendPatience is how long it is tried to store something in a journal that is away.
+const appendPatience = 26 * time.Second
+
 func (f *fakeHandle) Append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if f.syncs.away != nil && f.syncs.away(events) {
+		select {
+		case <-time.After(appendPatience):
+			return errStorage
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	if f.syncs.beforeAppend != nil && len(events) > 0 {
 		f.syncs.beforeAppend(events)

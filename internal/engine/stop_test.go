@@ -319,6 +319,64 @@ func TestStopInOutage(t *testing.T) {
 	}
 }
 
+// TestStopIsShort: what a stop has still to store is tried for a moment, though the journal
+// itself would try for longer, and though it was being tried before. Whoever goes on finds
+// the commit.
+func TestStopIsShort(t *testing.T) {
+	for name, early := range map[string]time.Duration{
+		"before it is stored":     time.Second,
+		"while it is being tried": -appendPatience / 2,
+		"while it is tried again": -10 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t)
+				s.vault.pushState = understudyv1.PushState_PUSH_STATE_NO_REMOTE
+				const commits = 30 * time.Second
+				s.vault.onCommit = func() { <-time.After(commits) }
+				s.syncs.away = func(events []*understudyv1.SyncEvent) bool { return events[0].GetSnapshotCommitted() != nil }
+				s.run()
+				log := s.start(nil)
+				<-time.After(commits - early)
+				before, begin := len(log.stored()), time.Now()
+				s.stop()
+				<-s.done
+				if took := time.Since(begin) - max(0, early); took > 6*time.Second || len(log.stored()) != before || len(s.vault.commits) != 1 {
+					t.Errorf("it took %s to stop, with %d events more and %d commits", took, len(log.stored())-before, len(s.vault.commits))
+				}
+				next := s.restart()
+				next.syncs.away = nil
+				next.run()
+				if final := next.finished(log); final.GetState() != understudyv1.SyncState_SYNC_STATE_SUCCEEDED || len(s.vault.commits) != 1 {
+					t.Errorf("the sync is %s, %d commits", final.GetState(), len(s.vault.commits))
+				}
+				next.checkDense(log)
+			})
+		})
+	}
+}
+
+// TestStopWhileEnding: nor is a stop held up by an end that could not be stored before.
+func TestStopWhileEnding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.tenants.onTenant = func() { panic("so that there is an end to record") }
+		trying := make(chan struct{}, 1)
+		s.syncs.away = func([]*understudyv1.SyncEvent) bool { trying <- struct{}{}; return true }
+		if _, _, err := s.syncs.Create(t.Context(), port.CreateRequest{Tenant: tenantName, Sync: &understudyv1.Sync{}}); err != nil {
+			t.Fatal(err)
+		}
+		s.run()
+		<-trying
+		begin := time.Now()
+		s.stop()
+		<-s.done
+		if took := time.Since(begin); took > 6*time.Second {
+			t.Errorf("it took %s to stop", took)
+		}
+	})
+}
+
 // TestStopBeforePush: nor does a stop wait for it where it is to be asked whose the sync is
 // before the push. Whoever goes on pushes.
 func TestStopBeforePush(t *testing.T) {

@@ -238,7 +238,7 @@ func (e *Engine) newRun(
 	left := time.Until(r.limit)
 	patience, giveUp := context.WithTimeout(r.ctx, max(0, left)+outageGrace)
 	r.giveUp = giveUp
-	r.events = newRecorder(r.owned, log)
+	r.events = newRecorder(r.owned, ctx, log)
 	r.events.syncs, r.events.patience, r.events.owns = e.syncs, patience, r.owns
 	r.events.fail, r.events.logger = r.fail, logger
 	e.mu.Lock()
@@ -247,7 +247,7 @@ func (e *Engine) newRun(
 	return r, nil
 }
 
-// end finishes a sync that nobody runs.
+// end finishes a sync that nobody runs. When ctx ends that is tried for a moment only.
 func (e *Engine) end(ctx context.Context, log port.Log, how *ending) error {
-	return newRecorder(context.WithoutCancel(ctx), log).end(how)
+	return newRecorder(context.WithoutCancel(ctx), ctx, log).end(how)
 }
