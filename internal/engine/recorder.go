@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -46,6 +47,9 @@ type recorder struct {
 	// somebody else's.
 	fail   func(error)
 	logger *slog.Logger
+
+	// asking are the changes of state that are stored beside the sign-in of a person.
+	asking sync.WaitGroup
 
 	// writing holds a token while events are stored, which may take as long as the
 	// journal is waited for. It guards log and what follows.
