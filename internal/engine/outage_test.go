@@ -87,6 +87,7 @@ func TestPromptInOutage(t *testing.T) {
 				s.run()
 				log := s.start(nil)
 				<-time.After(12 * time.Second)
+				synctest.Wait()
 				var codes []string
 				for _, event := range log.shown() {
 					if code := event.GetAuthenticationPrompt().GetUserCode(); code != "" {

@@ -216,6 +216,7 @@ func TestStopWhileEndingCancelled(t *testing.T) {
 		s.append(log, porttest.Take("dead/1"), eventState(understudyv1.SyncState_SYNC_STATE_CANCELLING))
 		s.run()
 		<-time.After(time.Minute)
+		synctest.Wait()
 		if vault.asked == 0 {
 			t.Fatal("it is not asked: the test is wrong")
 		}
