@@ -145,6 +145,7 @@ func TestUnansweredAppends(t *testing.T) {
 			}
 			s.checkDense(log)
 			s.checkCounts(final, log)
+			synctest.Wait() // until its worker knows that the last events are stored
 			s.stop()
 			<-s.done
 			if !strings.Contains(said.String(), `"sync finished"`) || strings.Contains(said.String(), "another worker has the sync") {
