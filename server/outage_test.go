@@ -17,8 +17,11 @@ func TestStorageIsGoneForAWhile(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
 	defer cancel()
+	// Nothing is read before the cluster is gone: so the sync is not over by then, and has
+	// something to append.
+	hold := make(chan struct{})
 	r := newReplicas(ctx, t, replicaSetup{
-		nodes: 1, replicas: 1, tenants: 1, lease: harnessTimeout, directory: simulator.Config{Seed: 1, Items: 3, Latency: time.Second},
+		nodes: 1, replicas: 1, tenants: 1, lease: harnessTimeout, directory: simulator.Config{Seed: 1, Items: 3, Hold: hold},
 	})
 	own := r.all[0]
 	s := &storageStory{T: t, client: own.client, connection: own.connection}
@@ -31,6 +34,7 @@ func TestStorageIsGoneForAWhile(t *testing.T) {
 	defer stop()
 	_ = watch(taken, own.client, w.name, 0, func(*understudyv1.SyncEvent) { stop() })
 	r.nats.nodes[0].kill()
+	close(hold)
 	eventually(t, time.Minute, "an append is given up", func() bool {
 		return s.health(ctx) == healthpb.HealthCheckResponse_NOT_SERVING
 	})

@@ -41,7 +41,7 @@ func TestDeadReplicaIsReplaced(t *testing.T) {
 	dead.kill()
 	var took time.Duration
 	err = watch(ctx, other.client, w.name, 0, func(event *understudyv1.SyncEvent) {
-		if worker := event.GetStateChanged().GetWorker(); worker != "" {
+		if worker := event.GetStateChanged().GetWorker(); worker != "" && took == 0 {
 			took = time.Since(begin)
 		}
 		w.see(event)
@@ -52,7 +52,8 @@ func TestDeadReplicaIsReplaced(t *testing.T) {
 	case took > 4*lease:
 		t.Errorf("it was taken over after %s, with a lease of %s", took, lease)
 	}
-	if !w.over() || w.final().GetState() != succeeded || w.final().GetAttempt() != 2 {
+	// On a busy machine with so short a lease it may be taken over once more.
+	if !w.over() || w.final().GetState() != succeeded || w.final().GetAttempt() < 2 {
 		t.Errorf("the sync ended with %v\n%s", err, w.story())
 	}
 	t.Logf("with a lease of %s a sync was taken over %s after the death of its worker", lease, took.Round(time.Millisecond))

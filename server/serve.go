@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"understudy.internal/internal/engine"
 	"understudy.internal/internal/journal"
 )
 
@@ -38,16 +37,22 @@ func (c *serveCommand) Run(ctx context.Context, std streams) error {
 	logger := newLogger(cfg, std)
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	l := &lifetime{giveUp: giveUp}
+	l := &lifetime{giveUp: func(err error) { giveUp(&gaveUpError{err}) }}
 	return endWithin(ctx, cfg.GRPC.DrainDelay+cfg.GRPC.DrainTimeout+stopGrace, l.leave, func() error { return l.serve(ctx, cfg, logger) })
 }
 
 // lifetime is what a service has to do with the end of its process.
 type lifetime struct {
-	giveUp context.CancelCauseFunc
+	giveUp func(error)
 	// journal is nil before it is open.
 	journal atomic.Pointer[journal.Journal]
 }
+
+// gaveUpError says that the service ended for a reason of its own.
+type gaveUpError struct{ err error }
+
+func (e *gaveUpError) Error() string { return e.err.Error() }
+func (e *gaveUpError) Unwrap() error { return e.err }
 
 // leave tells the others that this process takes no more part.
 func (l *lifetime) leave() {
@@ -79,8 +84,8 @@ func endWithin(ctx context.Context, limit time.Duration, leave func(), task func
 		return err
 	case <-timer.C:
 		leave()
-		if hung := (*engine.HungError)(nil); errors.As(context.Cause(ctx), &hung) {
-			return hung
+		if gaveUp := (*gaveUpError)(nil); errors.As(context.Cause(ctx), &gaveUp) {
+			return gaveUp.err
 		}
 		return &exitError{exitFailed, fmt.Sprintf("the service did not stop within %s, and is ended as it is: "+
 			"another replica, or the next start, takes over what it ran. See the log for a disk or a remote that does not answer", limit)}

@@ -12,7 +12,7 @@ import (
 
 // TestEndWithin: a stop that hangs is bounded, and one that does not says how it went.
 func TestEndWithin(t *testing.T) {
-	failure, hung := errors.New("failed"), &engine.HungError{Sync: "tenants/contoso/syncs/1"}
+	failure, broken, hung := errors.New("failed"), errors.New("broken"), &engine.HungError{Sync: "tenants/contoso/syncs/1"}
 	for name, test := range map[string]struct {
 		stopped, lasts time.Duration
 		cause, want    error
@@ -21,7 +21,8 @@ func TestEndWithin(t *testing.T) {
 		"ends by itself":     {time.Hour, time.Second, nil, failure, time.Second},
 		"stops in time":      {time.Second, 3 * time.Second, nil, failure, 3 * time.Second},
 		"does not stop ever": {time.Second, 100 * time.Hour, nil, nil, time.Second + time.Minute},
-		"hangs":              {time.Second, 100 * time.Hour, hung, hung, time.Second + time.Minute},
+		"hangs":              {time.Second, 100 * time.Hour, &gaveUpError{hung}, hung, time.Second + time.Minute},
+		"fails and hangs":    {time.Second, 100 * time.Hour, &gaveUpError{broken}, broken, time.Second + time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

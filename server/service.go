@@ -33,8 +33,9 @@ type service struct {
 	security        *tls.Config
 	// watchHung returns an error when a sync hangs that only the end of the process ends.
 	watchHung func(context.Context) error
-	// giveUp says that the service ends for a reason of its own.
-	giveUp context.CancelCauseFunc
+	// giveUp says that the service ends for a reason of its own. It is called before anything
+	// is waited for.
+	giveUp func(error)
 }
 
 // newService opens what the configuration names. Close the service, also when it
@@ -130,9 +131,10 @@ func (s *service) openMetrics(ctx context.Context, cfg *config) error {
 // process left are taken over meanwhile. At the end no more syncs are taken, calls are
 // drained first, then syncs that still run are left to whoever takes them over, but for a
 // commit that began. The others are told as soon as no sync is left here. A sync that
-// hangs is an end like that, with an error.
+// hangs, or a part that fails, is an end like that, with an error.
 func (s *service) run(ctx context.Context, listener net.Listener) error {
-	group, ctx := errgroup.WithContext(ctx)
+	parts, ctx := errgroup.WithContext(ctx)
+	group := &mortalGroup{parts, s.giveUp}
 	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	group.Go(func() error {
@@ -157,7 +159,6 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 		err := s.watchHung(ctx)
 		if err != nil {
 			s.logger.Error("a sync hangs; the service ends, so that others take its syncs over and it can be started again", "error", err)
-			s.giveUp(err)
 		}
 		return err
 	})
@@ -168,6 +169,23 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 	}
 	s.logger.Info("serving", "address", listener.Addr().String(), "version", version)
 	return group.Wait()
+}
+
+// mortalGroup is a group whose first error is told at once: the others may not end.
+type mortalGroup struct {
+	*errgroup.Group
+	giveUp func(error)
+}
+
+// Go runs a part of the service.
+func (g *mortalGroup) Go(part func() error) {
+	g.Group.Go(func() error {
+		err := part()
+		if err != nil {
+			g.giveUp(err)
+		}
+		return err
+	})
 }
 
 // healthInterval is how often the service looks whether it can store.

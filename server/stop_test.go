@@ -94,6 +94,50 @@ func TestStopLeavesAtOnce(t *testing.T) {
 	_ = s.leaves(ctx) // that its listener was closed
 }
 
+// A part of the service that fails ends it, and says so before it waits for the others: a
+// sync that hangs then does not hold up the end of the process.
+func TestFailedPartEnds(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"edge", "metrics"} {
+		t.Run(part, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), harnessTimeout)
+			defer cancel()
+			hangs, gaveUp := make(chan error), make(chan error, 2)
+			var metrics net.Listener
+			s := newSlowToStop(ctx, t, func(own *service) {
+				own.watchHung = func(context.Context) error { return <-hangs }
+				own.giveUp = func(err error) { gaveUp <- err }
+				var err error
+				if metrics, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+					t.Fatal(err)
+				}
+				own.metricsListener, own.last = metrics, newLastSyncs(own.journal, nil, own.logger)
+			})
+			s.recoversTenant(ctx, "tenants/t00")
+			if part == "edge" {
+				s.cut()
+			} else {
+				metrics.Close()
+			}
+			var err error
+			select {
+			case err = <-gaveUp:
+			case <-time.After(20 * time.Second):
+			}
+			if !errors.Is(err, net.ErrClosed) {
+				t.Errorf("it gave up with %v", err)
+			}
+			s.cut()
+			hangs <- nil // nothing ends before
+			if ended := <-s.done; !errors.Is(ended, err) {
+				t.Errorf("it ended with %v, and gave up with %v", ended, err)
+			}
+			s.stop()
+		})
+	}
+}
+
 // A service with a sync that hangs is NOT_SERVING, leaves, and ends with an error that says
 // why; and it says so in time for the process to be ended by force.
 func TestHungServiceEnds(t *testing.T) {

@@ -32,8 +32,11 @@ func (e *Engine) Cancel(ctx context.Context, name string) (*understudyv1.Sync, e
 		case terminal(state), state == understudyv1.SyncState_SYNC_STATE_COMMITTING:
 			return nil, &port.SyncFinishedError{Sync: name, State: state}
 		}
-		// A client that goes away now has asked for it all the same.
-		err = e.cancel(context.WithoutCancel(ctx), name)
+		// A call that cannot be heeded must not keep the worker from its log.
+		if err = e.syncs.Reachable(); err != nil {
+			return nil, err
+		}
+		err = e.cancel(ctx, name)
 		if err == nil {
 			return e.syncs.Get(ctx, name)
 		}
@@ -52,12 +55,13 @@ func (e *Engine) Cancel(ctx context.Context, name string) (*understudyv1.Sync, e
 }
 
 // cancel appends a cancellation: the end of a sync that did not begin, and else the
-// request to its worker.
+// request to its worker. When ctx ends before it begins to record, nothing is recorded.
 func (e *Engine) cancel(ctx context.Context, name string) error {
 	log, err := e.syncs.Open(ctx, name)
 	if err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx) // who goes away now has asked for it all the same
 	if log.Sync().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING {
 		return log.Append(ctx, stateChanged(&understudyv1.StateChanged{State: understudyv1.SyncState_SYNC_STATE_CANCELLING}))
 	}

@@ -33,6 +33,33 @@ func TestCancelIsNotLost(t *testing.T) {
 	})
 }
 
+// TestCancelWaitsForNobody: where it is known that nothing can be stored a cancellation is
+// refused before it waits for anything, and one whose caller goes away while it waits is none.
+func TestCancelWaitsForNobody(t *testing.T) {
+	s := newStage(t)
+	name := s.start(nil).Sync().GetName()
+	opened := 0
+	s.syncs.beforeOpen = func() { opened++ }
+	s.syncs.unreachable = errStorage
+	if _, err := s.engine.Cancel(t.Context(), name); !errors.As(err, new(*port.StorageError)) || opened > 0 {
+		t.Errorf("Cancel = %v, and it opened the log %d times", err, opened)
+	}
+	s.syncs.unreachable = nil
+	gone := errors.New("the caller went away")
+	ctx, leave := context.WithCancelCause(t.Context())
+	s.syncs.beforeOpen = func() { leave(gone) }
+	if _, err := s.engine.Cancel(ctx, name); !errors.Is(err, gone) {
+		t.Errorf("Cancel = %v", err)
+	}
+	if got := s.logOf(name).stored(); len(got) > 0 {
+		t.Errorf("stored are %v", got)
+	}
+	s.syncs.beforeOpen = nil
+	if got, err := s.engine.Cancel(t.Context(), name); err != nil || got.GetState() != understudyv1.SyncState_SYNC_STATE_CANCELLED {
+		t.Errorf("Cancel = %v, %v", got, err)
+	}
+}
+
 // TestCancelWins: what was told to be cancelled ends so, also when the sync fails
 // at the same moment.
 func TestCancelWins(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -44,6 +45,10 @@ type fakeSyncs struct {
 	openErr                  func() error
 	// onGet changes what Get answers.
 	onGet func(*understudyv1.Sync) (*understudyv1.Sync, error)
+	// away says whether what is appended is tried for long, in vain.
+	away func(events []*understudyv1.SyncEvent) bool
+	// unreachable is why it is known that nothing can be stored.
+	unreachable error
 	// refusal may keep an append of this worker from being stored; unanswered may say
 	// that one failed that was stored.
 	refusal, unanswered failure
@@ -174,7 +179,7 @@ func (f *fakeSyncs) Unfinished(context.Context) ([]port.Standing, error) {
 	return standings, nil
 }
 
-func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
+func (f *fakeSyncs) Open(ctx context.Context, name string) (port.Log, error) {
 	if f.beforeOpen != nil {
 		f.beforeOpen()
 	}
@@ -182,6 +187,9 @@ func (f *fakeSyncs) Open(_ context.Context, name string) (port.Log, error) {
 		if err := f.openErr(); err != nil {
 			return nil, err
 		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	log, err := f.log(name)
 	if err != nil {
@@ -219,6 +227,12 @@ func (f *fakeSyncs) Announce(name string, event *understudyv1.SyncEvent) {
 	}
 }
 
+func (f *fakeSyncs) Reachable() error {
+	f.view.Lock()
+	defer f.view.Unlock()
+	return f.unreachable
+}
+
 func (f *fakeSyncs) Worker() string { return f.worker }
 
 func (f *fakeSyncs) Alive() []string {
@@ -249,7 +263,21 @@ type fakeHandle struct {
 	seen  *understudyv1.Sync
 }
 
-func (f *fakeHandle) Append(_ context.Context, events ...*understudyv1.SyncEvent) error {
+// appendPatience is how long it is tried to store something in a journal that is away.
+const appendPatience = 26 * time.Second
+
+func (f *fakeHandle) Append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if f.syncs.away != nil && f.syncs.away(events) {
+		select {
+		case <-time.After(appendPatience):
+			return errStorage
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	if f.syncs.beforeAppend != nil && len(events) > 0 {
 		f.syncs.beforeAppend(events)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/port"
@@ -130,16 +131,32 @@ func (r *run) notBackedUpFor(who *actor) []string {
 	return slices.Compact(ids)
 }
 
-// prompt shows a person what to do to sign in, unless the sync is over.
+// promptDelay is how long a prompt waits until it is stored that the sync waits for a
+// person, which a caller hears first as a rule.
+const promptDelay = time.Second
+
+// prompt shows a person what to do to sign in, unless the sync is over. A journal that
+// cannot store does not keep it back, nor the sign-in: its code expires.
 func (r *run) prompt(prompt *understudyv1.AuthenticationPrompt) {
 	if r.ctx.Err() != nil {
 		return
 	}
-	// A failure is kept by the recorder and ends the sync.
-	_ = r.events.state(&understudyv1.StateChanged{
-		State:            understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION,
-		SignInExpireTime: prompt.GetExpireTime(),
+	stored := make(chan struct{})
+	r.events.asking.Add(1)
+	r.do(func() error {
+		defer r.events.asking.Done()
+		defer close(stored)
+		// A failure is kept by the recorder and ends the sync.
+		_ = r.events.state(&understudyv1.StateChanged{
+			State:            understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION,
+			SignInExpireTime: prompt.GetExpireTime(),
+		})
+		return nil
 	})
+	select {
+	case <-stored:
+	case <-time.After(promptDelay):
+	}
 	r.log.Publish(&understudyv1.SyncEvent{
 		Event: &understudyv1.SyncEvent_AuthenticationPrompt{AuthenticationPrompt: prompt},
 	})
@@ -153,6 +170,7 @@ func (r *run) promptAnswered() error {
 	r.log.Publish(&understudyv1.SyncEvent{
 		Event: &understudyv1.SyncEvent_AuthenticationPrompt{AuthenticationPrompt: &understudyv1.AuthenticationPrompt{}},
 	})
+	r.events.asking.Wait()
 	if r.log.Sync().GetState() != understudyv1.SyncState_SYNC_STATE_PENDING_AUTHENTICATION {
 		return nil
 	}

@@ -66,6 +66,55 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestPromptInOutage: while the journal cannot store, a person is asked to sign in all the
+// same, and the sign-in goes on: its code expires. Otherwise the state comes first. What is
+// recorded of it is in order.
+func TestPromptInOutage(t *testing.T) {
+	const expires = 15 * time.Minute
+	for name, outage := range map[string]time.Duration{"no outage": 0, "an outage": 20 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t)
+				var blocked time.Duration
+				s.user.signIn = func(ctx context.Context, options port.SignInOptions) error {
+					<-time.After(10 * time.Second)
+					begin := time.Now()
+					options.Prompt(&understudyv1.AuthenticationPrompt{UserCode: "code", ExpireTime: timestamppb.New(begin.Add(expires))})
+					blocked = time.Since(begin)
+					return wait(ctx, expires/3)
+				}
+				s.syncs.refuse(between(5*time.Second, 5*time.Second+outage))
+				s.run()
+				log := s.start(nil)
+				<-time.After(12 * time.Second)
+				synctest.Wait()
+				var codes []string
+				for _, event := range log.shown() {
+					if code := event.GetAuthenticationPrompt().GetUserCode(); code != "" {
+						codes = append(codes, code)
+					}
+				}
+				if len(codes) != 1 || blocked > time.Second || (blocked > 0) != (outage > 0) {
+					t.Errorf("the codes %q are shown, and the sign-in was held up for %s", codes, blocked)
+				}
+				if final := s.finished(log); final.GetState() != understudyv1.SyncState_SYNC_STATE_SUCCEEDED {
+					t.Errorf("the sync is %s", final.GetState())
+				}
+				var states []string
+				for _, event := range log.stored() {
+					if change := event.GetStateChanged(); change != nil {
+						states = append(states, strings.TrimPrefix(change.GetState().String(), "SYNC_STATE_"))
+					}
+				}
+				if diff := cmp.Diff([]string{"PENDING_AUTHENTICATION", "RUNNING", "COMMITTING"}, states); diff != "" {
+					t.Errorf("states (-want +got):\n%s", diff)
+				}
+				s.checkDense(log)
+			})
+		})
+	}
+}
+
 // TestUnansweredAppends: whichever append was stored though it failed, its events are
 // there once, and the sync goes on behind them.
 func TestUnansweredAppends(t *testing.T) {
@@ -96,6 +145,7 @@ func TestUnansweredAppends(t *testing.T) {
 			}
 			s.checkDense(log)
 			s.checkCounts(final, log)
+			synctest.Wait() // until its worker knows that the last events are stored
 			s.stop()
 			<-s.done
 			if !strings.Contains(said.String(), `"sync finished"`) || strings.Contains(said.String(), "another worker has the sync") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -35,6 +36,9 @@ type recorder struct {
 	// owned is done when the sync is somebody else's: nothing is stored any more. A
 	// sync that is being cancelled still says so.
 	owned context.Context
+	// stopping is done when the server stops, or who asked goes away: from then on an
+	// attempt to store something is short.
+	stopping context.Context
 	// patience is done when the journal is no longer waited for that cannot store; nil:
 	// it is not waited for. owns says whether a sync is still ours.
 	patience context.Context
@@ -43,6 +47,9 @@ type recorder struct {
 	// somebody else's.
 	fail   func(error)
 	logger *slog.Logger
+
+	// asking are the changes of state that are stored beside the sign-in of a person.
+	asking sync.WaitGroup
 
 	// writing holds a token while events are stored, which may take as long as the
 	// journal is waited for. It guards log and what follows.
@@ -54,8 +61,8 @@ type recorder struct {
 
 // newRecorder returns a recorder that tries once to store something, until it has
 // patience, and whose failures end nothing.
-func newRecorder(ctx context.Context, log port.Log) *recorder {
-	return &recorder{log: log, owned: ctx, fail: func(error) {}, writing: make(chan struct{}, 1)}
+func newRecorder(owned, stopping context.Context, log port.Log) *recorder {
+	return &recorder{log: log, owned: owned, stopping: stopping, fail: func(error) {}, writing: make(chan struct{}, 1)}
 }
 
 // lock keeps others from writing until the function that it returns is called.
@@ -180,11 +187,42 @@ func (r *recorder) append(events ...*understudyv1.SyncEvent) error {
 // store stores events, and waits for a journal that cannot.
 func (r *recorder) store(events []*understudyv1.SyncEvent) error {
 	after := r.log.Sync().GetLastSequence()
-	err := r.log.Append(r.owned, events...)
+	ctx, done := r.attempt()
+	err := r.log.Append(ctx, events...)
+	done()
 	if !errors.As(err, new(*port.StorageError)) || r.patience == nil || r.patience.Err() != nil {
 		return err
 	}
 	return r.outlast(after, events, err)
+}
+
+// lastAttempt is how long an attempt to store something lasts when the server stops: a
+// journal that stores answers in less, and what is not stored is left to whoever goes on.
+const lastAttempt = 5 * time.Second
+
+// errHurried says that the journal was not waited for.
+var errHurried = errors.New("the journal did not store it at once, and it was not waited for any longer")
+
+// attempt returns the context of one attempt to store something, and what ends it.
+func (r *recorder) attempt() (context.Context, func()) { return hurried(r.owned, r.stopping) }
+
+// hurried returns a context that ends lastAttempt after the server stops, and what ends it
+// before.
+func hurried(parent, stopping context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	over := make(chan struct{})
+	detach := context.AfterFunc(stopping, func() {
+		select {
+		case <-time.After(lastAttempt):
+			cancel(&port.StorageError{Err: errHurried})
+		case <-over:
+		}
+	})
+	return ctx, func() {
+		detach()
+		close(over)
+		cancel(nil)
+	}
 }
 
 // stateChanged returns the event of a change of state.

@@ -13,6 +13,13 @@ func (e *Engine) StopTaking() (idle <-chan struct{}) {
 	return e.idle
 }
 
+// isStopping says whether no more syncs are taken.
+func (e *Engine) isStopping() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stopping
+}
+
 // idleLocked notes it when there is nothing left to do for an engine that takes nothing.
 // A sync whose end is not recorded yet is something: nobody else knows how it ended.
 func (e *Engine) idleLocked() {

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 	understudyv1 "understudy.internal/gen/understudy/v1"
 	"understudy.internal/internal/engine"
 	"understudy.internal/internal/port"
+	"understudy.internal/internal/port/porttest"
 )
 
 // TestStopWhileStorageFails: the end of a server waits for no more than what it is
@@ -173,6 +175,71 @@ func TestStopTaking(t *testing.T) {
 	})
 }
 
+// TestStopWhileTaking: nor does it take the sync whose log it was opening when it was told
+// to stop, be it a new one or one of a worker that died: that would cost an attempt.
+func TestStopWhileTaking(t *testing.T) {
+	for name, events := range map[string][]*understudyv1.SyncEvent{
+		"new":          nil,
+		"of who died":  {porttest.Take("dead/1")},
+		"of who is us": {porttest.Take("worker")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const opening = 20 * time.Second
+				s := newStage(t)
+				log := s.start(nil)
+				s.append(log, events...)
+				s.syncs.beforeOpen = func() { <-time.After(opening) }
+				s.run()
+				<-time.After(opening / 2)
+				idle := s.engine.StopTaking()
+				<-time.After(opening * 3 / 4)
+				if got := log.stored(); len(got) != len(events) {
+					t.Errorf("it took the sync:\n%s", strings.Join(summary(got), "\n"))
+				}
+				if !isClosed(idle) {
+					t.Error("it is not idle")
+				}
+			})
+		})
+	}
+}
+
+// TestStopWhileEndingCancelled: a stop that comes while the repository is asked whether a
+// cancelled sync committed leaves that to the next start.
+func TestStopWhileEndingCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		vault := &slowVault{Vault: s.vault}
+		s.tenant.Vault = vault
+		log := s.start(nil)
+		s.append(log, porttest.Take("dead/1"), eventState(understudyv1.SyncState_SYNC_STATE_CANCELLING))
+		s.run()
+		<-time.After(time.Minute)
+		synctest.Wait()
+		if vault.asked == 0 {
+			t.Fatal("it is not asked: the test is wrong")
+		}
+		s.stop()
+		<-s.done
+		if got := log.Sync(); got.GetEndTime() != nil {
+			t.Errorf("the sync is %s, and nobody was asked", got.GetState())
+		}
+	})
+}
+
+// slowVault does not say what was committed before the context ends.
+type slowVault struct {
+	port.Vault
+	asked int
+}
+
+func (v *slowVault) Committed(ctx context.Context, _ string) (*understudyv1.Snapshot, error) {
+	v.asked++
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
 // TestIdle: an engine with nothing to do is idle at once, one that is stopped when what it
 // ran is put down, and one that could not store how a sync ended not before it could.
 func TestIdle(t *testing.T) {
@@ -251,6 +318,64 @@ func TestStopInOutage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStopIsShort: what a stop has still to store is tried for a moment, though the journal
+// itself would try for longer, and though it was being tried before. Whoever goes on finds
+// the commit.
+func TestStopIsShort(t *testing.T) {
+	for name, early := range map[string]time.Duration{
+		"before it is stored":     time.Second,
+		"while it is being tried": -appendPatience / 2,
+		"while it is tried again": -10 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t)
+				s.vault.pushState = understudyv1.PushState_PUSH_STATE_NO_REMOTE
+				const commits = 30 * time.Second
+				s.vault.onCommit = func() { <-time.After(commits) }
+				s.syncs.away = func(events []*understudyv1.SyncEvent) bool { return events[0].GetSnapshotCommitted() != nil }
+				s.run()
+				log := s.start(nil)
+				<-time.After(commits - early)
+				before, begin := len(log.stored()), time.Now()
+				s.stop()
+				<-s.done
+				if took := time.Since(begin) - max(0, early); took > 6*time.Second || len(log.stored()) != before || len(s.vault.commits) != 1 {
+					t.Errorf("it took %s to stop, with %d events more and %d commits", took, len(log.stored())-before, len(s.vault.commits))
+				}
+				next := s.restart()
+				next.syncs.away = nil
+				next.run()
+				if final := next.finished(log); final.GetState() != understudyv1.SyncState_SYNC_STATE_SUCCEEDED || len(s.vault.commits) != 1 {
+					t.Errorf("the sync is %s, %d commits", final.GetState(), len(s.vault.commits))
+				}
+				next.checkDense(log)
+			})
+		})
+	}
+}
+
+// TestStopWhileEnding: nor is a stop held up by an end that could not be stored before.
+func TestStopWhileEnding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.tenants.onTenant = func() { panic("so that there is an end to record") }
+		trying := make(chan struct{}, 1)
+		s.syncs.away = func([]*understudyv1.SyncEvent) bool { trying <- struct{}{}; return true }
+		if _, _, err := s.syncs.Create(t.Context(), port.CreateRequest{Tenant: tenantName, Sync: &understudyv1.Sync{}}); err != nil {
+			t.Fatal(err)
+		}
+		s.run()
+		<-trying
+		begin := time.Now()
+		s.stop()
+		<-s.done
+		if took := time.Since(begin); took > 6*time.Second {
+			t.Errorf("it took %s to stop", took)
+		}
+	})
 }
 
 // TestStopBeforePush: nor does a stop wait for it where it is to be asked whose the sync is

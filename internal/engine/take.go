@@ -123,7 +123,7 @@ func (e *Engine) takeOver(
 // if there is nothing left to do; nil: it goes on. status says why it cannot.
 func (r *run) settle(status *rpcstatus.Status, committing bool) (*ending, error) {
 	sync := r.log.Sync()
-	past, err := r.engine.past(r.owned, r.log)
+	past, err := r.engine.past(r.ctx, r.log) // a stop does not wait for it
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +195,9 @@ func (e *Engine) endCancelled(ctx context.Context, log port.Log) error {
 	}
 	if tenant, err := e.tenants.Tenant(TenantOf(name)); err == nil {
 		snapshot, err := committed(ctx, tenant, name)
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // the server stops: it was not asked
+		}
 		if err != nil {
 			e.logger.Warn("whether a cancelled sync committed cannot be asked; by its log it did not", "sync", name, "error", err)
 		}
@@ -212,6 +215,9 @@ func (e *Engine) newRun(
 	event func(worker string) *understudyv1.SyncEvent,
 ) (*run, error) {
 	worker := e.syncs.Worker()
+	if e.isStopping() {
+		return nil, &leftError{time.Now()} // it was told so while it looked at the sync
+	}
 	if err := log.Append(ctx, event(worker)); err != nil {
 		return nil, fmt.Errorf("taking the sync: %w", err)
 	}
@@ -233,7 +239,7 @@ func (e *Engine) newRun(
 	left := time.Until(r.limit)
 	patience, giveUp := context.WithTimeout(r.ctx, max(0, left)+outageGrace)
 	r.giveUp = giveUp
-	r.events = newRecorder(r.owned, log)
+	r.events = newRecorder(r.owned, ctx, log)
 	r.events.syncs, r.events.patience, r.events.owns = e.syncs, patience, r.owns
 	r.events.fail, r.events.logger = r.fail, logger
 	e.mu.Lock()
@@ -242,7 +248,7 @@ func (e *Engine) newRun(
 	return r, nil
 }
 
-// end finishes a sync that nobody runs.
+// end finishes a sync that nobody runs. When ctx ends that is tried for a moment only.
 func (e *Engine) end(ctx context.Context, log port.Log, how *ending) error {
-	return newRecorder(context.WithoutCancel(ctx), log).end(how)
+	return newRecorder(context.WithoutCancel(ctx), ctx, log).end(how)
 }

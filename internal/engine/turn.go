@@ -50,6 +50,8 @@ var errNotAsked = errors.New("whether the sync is still this worker's could not 
 // now: this worker may not have heard of it yet. While the log cannot be read nobody
 // knows, and it is waited for, unless the server stops: whoever goes on pushes.
 func (r *run) stillOurs(ctx context.Context) error {
+	ctx, done := hurried(ctx, r.serving)
+	defer done()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		log, err := r.engine.syncs.Open(ctx, r.name)
 		fenced, gone := (*port.FencedError)(nil), (*port.NotFoundError)(nil)

@@ -32,8 +32,11 @@ func (j *Journal) LoseAnswer(ctx context.Context, name string, log port.Log, eve
 	if err != nil {
 		return err
 	}
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	l.mu.Lock()
 	p := &pending{id: "lost", left: len(events)}
 	for i, event := range events {
@@ -47,6 +50,15 @@ func (j *Journal) LoseAnswer(ctx context.Context, name string, log port.Log, eve
 	l.mu.Unlock()
 	_, err = j.store.append(ctx, name, p.id, expected, events)
 	return err
+}
+
+// HoldLog keeps every writer of a sync waiting.
+func (j *Journal) HoldLog(ctx context.Context, name string) (release func(), err error) {
+	l, err := j.find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return l.lock(ctx)
 }
 
 // Silence cuts the connection of this process for good, and tells nobody.

@@ -29,13 +29,16 @@ var _ port.Log = (*handle)(nil)
 
 // open returns a handle on a log that was read to its end.
 func (l *live) open(ctx context.Context) (*handle, error) {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := l.resolve(ctx); err != nil {
 		return nil, err
 	}
 	if l.journal.clustered() {
-		if err := l.catchUp(ctx); err != nil {
+		if err := l.prepare(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -50,14 +53,17 @@ func (l *live) open(ctx context.Context) (*handle, error) {
 // Append implements [port.Log].
 func (h *handle) Append(ctx context.Context, events ...*understudyv1.SyncEvent) error {
 	l := h.live
-	l.writing.Lock()
-	defer l.writing.Unlock()
 	if len(events) == 0 {
 		return nil
 	}
 	if len(events) > maxBatch {
 		return fmt.Errorf("%d events cannot be stored together: at most %d can", len(events), maxBatch)
 	}
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := l.resolve(ctx); err != nil {
 		return err
 	}

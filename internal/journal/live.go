@@ -30,8 +30,9 @@ type live struct {
 	// recordSequence is the stream sequence of the record.
 	recordSequence uint64
 
-	// writing is held while events are stored.
-	writing sync.Mutex
+	// writing holds a token while events are stored, which may take as long as the engine
+	// is waited for: see lock.
+	writing chan struct{}
 
 	mu   sync.Mutex
 	fold *Fold
@@ -93,8 +94,33 @@ func (e ephemeral) open() bool {
 func newLive(j *Journal, name string, record *understudyv1.Sync, recordSequence uint64) *live {
 	return &live{
 		journal: j, name: name, record: proto.CloneOf(record), recordSequence: recordSequence, fold: NewFold(record),
-		latest: map[kind]ephemeral{}, changed: make(chan struct{}),
+		latest: map[kind]ephemeral{}, changed: make(chan struct{}), writing: make(chan struct{}, 1),
 	}
+}
+
+// lock keeps others from storing until the function that it returns is called. Where it
+// has to wait, the one that is waited for may find out that the cluster is away: who waits
+// then fails too, and does not find it out once more.
+func (l *live) lock(ctx context.Context) (unlock func(), err error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	unlock = func() { <-l.writing }
+	select {
+	case l.writing <- struct{}{}:
+		return unlock, nil
+	default:
+	}
+	select {
+	case l.writing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := l.journal.Reachable(); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 // adopt takes stored events in, and shows them to the watchers. Those that are here
@@ -168,6 +194,16 @@ func (l *live) catchUp(ctx context.Context) error {
 	}
 }
 
+// prepare is catchUp for a writer. A cluster that does not answer for as long as it is
+// waited for stores nothing either.
+func (l *live) prepare(ctx context.Context) error {
+	err := l.catchUp(ctx)
+	if err != nil && l.journal.clustered() {
+		l.journal.stored(l.journal.names.events, err)
+	}
+	return err
+}
+
 // await waits for what another process may have stored, for some time: the node that
 // told it can be ahead of the leader, which is asked. is is called with mu. It returns
 // an error when the leader did not answer last: then nothing is known for certain.
@@ -203,7 +239,7 @@ func (l *live) resolve(ctx context.Context) error {
 	if !doubtful {
 		return nil
 	}
-	if err := l.catchUp(ctx); err != nil {
+	if err := l.prepare(ctx); err != nil {
 		return err
 	}
 	l.mu.Lock()

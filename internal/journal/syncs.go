@@ -23,7 +23,7 @@ import (
 // only where the last record of the tenant is the one that was looked at: so of two
 // processes one is refused, and looks again.
 func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*understudyv1.Sync, bool, error) {
-	if err := j.reachable(); err != nil {
+	if err := j.Reachable(); err != nil {
 		return nil, false, err
 	}
 	release, err := j.claim(ctx, request.Tenant)
@@ -33,7 +33,7 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 	defer release()
 	// The one that was waited for may have found out that nothing can be stored, and the
 	// caller may have gone.
-	if err := cmp.Or(j.reachable(), context.Cause(ctx)); err != nil {
+	if err := cmp.Or(j.Reachable(), context.Cause(ctx)); err != nil {
 		return nil, false, err
 	}
 	ctx = context.WithoutCancel(ctx) // from here on there is a sync or none, and not half of one
@@ -70,9 +70,10 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 	return accepted, created, err
 }
 
-// reachable returns why there is no use in trying to store in a cluster now: one that
-// is known to be away is not waited for, because beat and mend find out when it is back.
-func (j *Journal) reachable() error {
+// Reachable implements [port.Syncs]: why there is no use in trying to store in a cluster
+// now. One that is known to be away is not waited for, because beat and mend find out when
+// it is back.
+func (j *Journal) Reachable() error {
 	if !j.clustered() {
 		return nil
 	}

@@ -327,6 +327,9 @@ type Syncs interface {
 	// append stored though nobody answered is there. It fails with a [*FencedError]
 	// when the sync is finished, or a [*NotFoundError].
 	Open(ctx context.Context, name string) (Log, error)
+	// Reachable returns a [*StorageError] while it is known that others, on whom the
+	// journal depends, do not answer: who need not store something had better not try.
+	Reachable() error
 	// Events yields the durable events of a sync after a sequence, in order,
 	// until the last one there is now.
 	Events(ctx context.Context, name string, after int64) iter.Seq2[*understudyv1.SyncEvent, error]

@@ -48,8 +48,18 @@ func newRequest(host, target string) (*request, bool) {
 	return &request{host: host, version: segments[0], segments: segments[1:], path: strings.TrimSuffix(path, "/"), query: query}, true
 }
 
-// pause waits the latency of one answer; false when the client is gone.
+// pause waits until answers are not held any more, and the latency of one; false when the
+// client is gone.
 func (s *Simulator) pause(r *http.Request) bool {
+	if s.config.Hold != nil {
+		select {
+		case <-s.config.Hold:
+		case <-r.Context().Done():
+			return false
+		case <-s.closed:
+			return false
+		}
+	}
 	if s.config.Latency <= 0 {
 		return true
 	}

@@ -44,6 +44,8 @@ type Config struct {
 	PageSize int
 	// Latency is waited before each answer of Graph; once for a batch.
 	Latency time.Duration
+	// Hold keeps Graph from answering until it is closed; nil: it answers.
+	Hold <-chan struct{}
 	// Hostile makes the first items of every collection ones with names and ids
 	// that a backup must survive: `../../x`, `CON`, 1,000 characters.
 	Hostile bool

@@ -150,7 +150,31 @@ func TestFailedCheckpointIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Checkpoints by time beside everything else: items, types, the commit, the end.
+// timerKeeps settles a type while somebody is at a checkpoint, so that it is left to the
+// timer, and demands that it is kept.
+func timerKeeps(t *testing.T, s *staging, configurationType *catalog.Type) {
+	t.Helper()
+	s.checkpointing.Lock()
+	_, err := s.Settle(configurationType, port.Reading{Outcome: complete, Time: night})
+	s.checkpointing.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(time.Minute)
+	for {
+		content, _ := os.ReadFile(s.vault.path(checkpointFile))
+		if strings.Contains(string(content), `"`+configurationType.ID+`"`) {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("%s is in no checkpoint: the timer made none", configurationType.ID)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// Checkpoints by time beside everything else: items, types, the commit, the end. What only the timer can keep is kept.
 func TestCheckpointsByTimeBesideTheRest(t *testing.T) {
 	v := newVault(t, func(c *Config) { c.CheckpointInterval = 100 * time.Microsecond })
 	for round := range 5 {
@@ -170,6 +194,7 @@ func TestCheckpointsByTimeBesideTheRest(t *testing.T) {
 			})
 		}
 		work.Wait()
+		timerKeeps(t, s, &catalog.Type{ID: "entra/last"})
 		if round%2 == 0 {
 			commit(t, s, night)
 			nothingLeft(t, v)
