@@ -16,11 +16,14 @@ import (
 	"understudy.internal/internal/port"
 )
 
+// journalFolder is where the journal is under data_dir.
+const journalFolder = "journal"
+
 // openJournal opens the journal that the configuration names: one under data_dir, or
 // one on a cluster.
 func openJournal(ctx context.Context, cfg *config, logger *slog.Logger) (*journal.Journal, error) {
 	c := journal.Config{
-		Directory: filepath.Join(cfg.DataDir, "journal"), Replica: cfg.Replica, Lease: cfg.Lease,
+		Directory: filepath.Join(cfg.DataDir, journalFolder), Replica: cfg.Replica, Lease: cfg.Lease,
 		Retention: cfg.Journal.Retention, MaxBytes: cfg.maxJournal, Logger: logger,
 	}
 	if cfg.Journal.Cluster != nil {

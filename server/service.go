@@ -54,6 +54,7 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, fmt.Errorf("loading the catalog: %w", err)
 	}
+	logger.Info("starting", "data_dir", cfg.DataDir, "version", version)
 	if s.unlock, err = lockDataDir(cfg); err != nil {
 		return nil, err
 	}
