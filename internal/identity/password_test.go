@@ -77,9 +77,14 @@ func TestARefusedPasswordIsNotTriedAgain(t *testing.T) {
 				}
 				_, err := f.account(&current).SignIn(t.Context(), port.SignInOptions{})
 				again, before := reasonIs(t, err, want), failureOf(t, first)
-				if again.GetProviderErrorCode() != before.GetProviderErrorCode() || again.GetRemedyActor() != before.GetRemedyActor() ||
-					again.GetMessage() != before.GetMessage() {
+				if again.GetProviderErrorCode() != before.GetProviderErrorCode() || again.GetRemedyActor() != before.GetRemedyActor() {
 					t.Errorf("after a restart:\n%v, was\n%v", again, before)
+				}
+				// It says that nothing was tried, and how to try the password again.
+				for _, part := range []string{"User authentication failed - The password was not tried now", "`understudy forget sign-in " + f.config.Tenant + " --config FILE`"} {
+					if !strings.Contains(again.GetMessage(), part) || strings.Contains(before.GetMessage(), part) {
+						t.Errorf("%q: %s; was %s", part, again.GetMessage(), before.GetMessage())
+					}
 				}
 				if n := len(f.requests(passwords)); n != 1 {
 					t.Fatalf("the password was sent %d times", n)
