@@ -123,7 +123,7 @@ func (s *service) openMetrics(ctx context.Context, cfg *config) error {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.Metrics.Listen)
 	if err != nil {
-		return fmt.Errorf("listening on metrics.listen: %w", err)
+		return fmt.Errorf("listening on metrics.listen: %w", takenAddress(err, "write another address"))
 	}
 	s.metricsListener = listener
 	return nil
