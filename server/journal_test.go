@@ -13,7 +13,7 @@ import (
 // A cluster that does not answer is said at once, and then again and again.
 func TestSayWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var logged bytes.Buffer
+		var logged lockedBuffer
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
 		go sayWaiting(ctx, []string{"nats://nats1.example:4222"}, slog.New(slog.NewTextHandler(&logged, nil)))
