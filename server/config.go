@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ type config struct {
 	// GRPC is the listener.
 	GRPC grpcConfig `yaml:"grpc"`
 	// DataDir holds everything that the service stores. A relative path begins at
-	// the working directory.
+	// the working directory; loadConfig makes it absolute.
 	DataDir string `yaml:"data_dir" default:"./data"`
 	// DataDirShared declares that all replicas have one data_dir, on a file system
 	// that they share.
@@ -199,6 +200,10 @@ func loadConfig(path string) (*config, error) {
 		return nil, err
 	}
 	c.warnings = append(c.warnings, d.secretWarnings()...)
+	// Messages name the whole path: where a relative one begins is not in the file.
+	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+		return nil, fmt.Errorf("finding data_dir: %w", err)
+	}
 	return c, nil
 }
 

@@ -41,6 +41,22 @@ func lockDataDir(cfg *config) (unlock func() error, err error) {
 	return lock.Unlock, nil
 }
 
+// findDataDir refuses a data_dir without a part that a service makes there. It is for
+// commands that work on what a service left, and makes nothing.
+func findDataDir(cfg *config, file, part string) error {
+	what := ""
+	if _, err := os.Stat(cfg.DataDir); errors.Is(err, fs.ErrNotExist) {
+		what = "does not exist"
+	} else if _, err := os.Stat(filepath.Join(cfg.DataDir, part)); errors.Is(err, fs.ErrNotExist) {
+		what = "has no folder " + part
+	}
+	if what == "" {
+		return nil
+	}
+	return &exitError{exitUsage, fmt.Sprintf("data_dir %s %s: no service has stored anything there. A data_dir that is not a whole path "+
+		"begins at the working directory: repeat this in the folder in which the service is started, or write the whole path into %s", cfg.DataDir, what, file)}
+}
+
 // checkWritable finds out at once what the parts of data_dir would find out late: that
 // its disk is read-only, or that it is not ours. A full one is said by the journal.
 func checkWritable(folder string) error {

@@ -59,7 +59,11 @@ func (c *forgetSignInCommand) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("tenant %s: %w", definition.ID, err)
 	}
 	b := tenantBuilder{cfg: cfg, definition: definition, cloud: cloud, plain: slog.New(slog.DiscardHandler)}
-	if cfg.Journal.Cluster != nil {
+	if cfg.Journal.Cluster == nil {
+		if err := findDataDir(cfg, c.Config, journalFolder); err != nil {
+			return err
+		}
+	} else {
 		store, closeStore, err := openShared(ctx, cfg, signInsStore)
 		if err != nil {
 			return err

@@ -16,11 +16,14 @@ import (
 	"understudy.internal/internal/port"
 )
 
+// journalFolder is where the journal is under data_dir.
+const journalFolder = "journal"
+
 // openJournal opens the journal that the configuration names: one under data_dir, or
 // one on a cluster.
 func openJournal(ctx context.Context, cfg *config, logger *slog.Logger) (*journal.Journal, error) {
 	c := journal.Config{
-		Directory: filepath.Join(cfg.DataDir, "journal"), Replica: cfg.Replica, Lease: cfg.Lease,
+		Directory: filepath.Join(cfg.DataDir, journalFolder), Replica: cfg.Replica, Lease: cfg.Lease,
 		Retention: cfg.Journal.Retention, MaxBytes: cfg.maxJournal, Logger: logger,
 	}
 	if cfg.Journal.Cluster != nil {
@@ -32,6 +35,9 @@ func openJournal(ctx context.Context, cfg *config, logger *slog.Logger) (*journa
 	if c.Cluster == nil {
 		return journal.Open(ctx, c)
 	}
+	ctx, opened := context.WithCancel(ctx)
+	defer opened()
+	go sayWaiting(ctx, cfg.Journal.Cluster.Servers, logger)
 	return backoff.Retry(ctx, func() (*journal.Journal, error) {
 		j, err := journal.Open(ctx, c)
 		if storage := (*port.StorageError)(nil); err == nil || errors.As(err, &storage) || errors.Is(err, context.DeadlineExceeded) {
@@ -41,6 +47,48 @@ func openJournal(ctx context.Context, cfg *config, logger *slog.Logger) (*journa
 	}, backoff.WithMaxElapsedTime(clusterPatience), backoff.WithNotify(func(err error, pause time.Duration) {
 		logger.Warn("the journal's cluster cannot be read yet, and is tried again", "pause", pause, "error", err)
 	}))
+}
+
+// waitingInterval is how often it is said that a cluster is waited for.
+const waitingInterval = 10 * time.Second
+
+// sayWaiting says that the cluster is connected to, and then that it is waited for, until
+// ctx is done. Addresses hold no user and no password: the configuration refuses them.
+func sayWaiting(ctx context.Context, servers []string, logger *slog.Logger) {
+	logger.Info("connecting to the journal's cluster, and waiting until it can be read", "servers", servers)
+	ticker := time.NewTicker(waitingInterval)
+	defer ticker.Stop()
+	for begin := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			logger.Warn("still waiting for the journal's cluster; does it run at these addresses?", "servers", servers, "since", now.Sub(begin).Round(time.Second))
+		}
+	}
+}
+
+// warnOfNamesakes says, once of each, which other workers have the name of this replica:
+// in the log and in the events of syncs nobody could tell them apart. The one that this
+// process replaced counts as alive for a lease at most, and is not looked for before.
+func warnOfNamesakes(ctx context.Context, own string, alive func() []string, lease time.Duration, logger *slog.Logger) {
+	nameOf := func(worker string) string { return worker[:max(0, strings.LastIndex(worker, "/"))] }
+	ticker := time.NewTicker(lease)
+	defer ticker.Stop()
+	said := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, worker := range alive() {
+			if worker != own && nameOf(worker) == nameOf(own) && !said[worker] {
+				said[worker] = true
+				logger.Warn("another replica has the same name: give each its own `replica` in the configuration", "replica", nameOf(own), "worker", own, "other", worker)
+			}
+		}
+	}
 }
 
 // clusterPatience is how long a start waits for a cluster: one that loses a node has

@@ -61,7 +61,7 @@ func (c *playgroundCommand) Run(ctx context.Context, std streams) error {
 		Logger: labLogger(std.err),
 	})
 	if err != nil {
-		return err
+		return takenAddress(err, "choose other addresses with --listen, --tenant and --admin")
 	}
 	defer l.close()
 	return l.run(ctx, func(ctx context.Context) error {

@@ -26,7 +26,7 @@ const exitLeft = 2
 func (*repairCommand) Help() string {
 	return `Looks for what a power cut or a failing disk can leave in the repositories under data_dir: a branch that is empty, half a pack, a missing index, stale locks, objects that cannot be read. Every object that a backup needs is read; what is missing or damaged is taken from the tenant's remote, if it has one. Of what has no copy the version of the commit before is kept, and only what has none is left out. While the remote cannot be asked nothing is changed. Nothing that is damaged is deleted: it is put aside, in understudy-damaged beside the repository's files.
 
-Stop the service first. The exit code is 0 when all is well, 2 when something is wrong that is not mended (also because the remote cannot be asked), 3 when everything is mended and something was lost.
+Stop the service first. The exit code is 0 when all is well, 2 when something is wrong that is not mended (also because the remote cannot be asked), 3 when everything is mended and something was lost, 1 when a repository could not be looked at, 64 when the command or the configuration is wrong: also when no service has stored anything in data_dir. A relative data_dir begins at the working directory, as for the service.
 
 Examples:
 
@@ -46,6 +46,9 @@ func (c *repairCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	if err := findDataDir(cfg, c.Config, repositoriesFolder); err != nil {
+		return err
+	}
 	unlock, err := lockForRepair(cfg)
 	if err != nil {
 		return err
@@ -57,16 +60,21 @@ func (c *repairCommand) Run(ctx context.Context, std streams) error {
 func (c *repairCommand) each(ctx context.Context, cfg *config, tenants []*tenant.Definition, std streams) error {
 	code := exitOK
 	for _, definition := range tenants {
-		found, err := c.repair(ctx, cfg, definition, std)
+		b := tenantBuilder{
+			cfg: cfg, definition: definition, logger: newLogger(cfg, std).With("tenant", definition.ID),
+			keys: keys{fingerprint: make([]byte, keySize)}, // nothing is stored here that has a secret
+		}
+		name := definition.ID + ", in " + b.inRepositories(".git")
+		found, err := c.repair(ctx, &b)
 		if err != nil {
-			std.complain(definition.ID + ": " + err.Error())
+			std.complain(name + ": " + err.Error())
 			code = exitFailed
 			if ctx.Err() != nil {
 				break
 			}
 			continue
 		}
-		if err := c.report(std.out, definition.ID, found); err != nil {
+		if err := c.report(std.out, name, found); err != nil {
 			return err
 		}
 		code = worse(code, codeOf(found))
@@ -112,11 +120,7 @@ func lockForRepair(cfg *config) (unlock func() error, err error) {
 	return unlock, err
 }
 
-func (c *repairCommand) repair(ctx context.Context, cfg *config, definition *tenant.Definition, std streams) (*vault.Repair, error) {
-	b := tenantBuilder{
-		cfg: cfg, definition: definition, logger: newLogger(cfg, std).With("tenant", definition.ID),
-		keys: keys{fingerprint: make([]byte, keySize)}, // nothing is stored here that has a secret
-	}
+func (c *repairCommand) repair(ctx context.Context, b *tenantBuilder) (*vault.Repair, error) {
 	v, err := b.vault()
 	if err != nil {
 		return nil, err
@@ -144,7 +148,7 @@ func worse(a, b int) int {
 	return a
 }
 
-// report writes what was found of one tenant.
+// report writes what was found of one tenant, whose name has the path.
 func (c *repairCommand) report(w io.Writer, name string, found *vault.Repair) error {
 	var b strings.Builder
 	state := fmt.Sprintf("the branch is at %.12s; %s, %s, all of them read", found.Commit, counted(found.Commits, "commit"), counted(found.Objects, "object"))
@@ -153,7 +157,7 @@ func (c *repairCommand) report(w io.Writer, name string, found *vault.Repair) er
 	}
 	switch {
 	case !found.Exists:
-		fmt.Fprintf(&b, "%s: nothing was backed up here yet.\n", name)
+		fmt.Fprintf(&b, "%s: there is no repository: nothing was backed up here yet.\n", name)
 	case len(found.Faults) == 0:
 		fmt.Fprintf(&b, "%s: all is well: %s.\n", name, state)
 	default:

@@ -47,12 +47,13 @@ func TestRepairCommand(t *testing.T) {
 			}
 		}
 	}
-	says(repair(exitOK), "contoso: all is well: the branch is at ", "1 commit, 7 objects", "fabrikam: nothing was backed up here yet.")
+	says(repair(exitOK), "contoso, in "+repository+": all is well: the branch is at ", "1 commit, 7 objects",
+		"fabrikam, in "+strings.Replace(repository, "contoso", "fabrikam", 1)+": there is no repository: nothing was backed up here yet.")
 	branch := filepath.Join(repository, "refs", "heads", "main")
 	if err := os.WriteFile(branch, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	says(repair(exitLeft, "--tenant", "tenants/contoso"), "contoso: one thing is wrong:", "the branch main is empty or damaged", "Remedy: let it begin at", "Nothing was changed.")
+	says(repair(exitLeft, "--tenant", "tenants/contoso"), "contoso, in "+repository+": one thing is wrong:", "the branch main is empty or damaged", "Remedy: let it begin at", "Nothing was changed.")
 	if content, err := os.ReadFile(branch); err != nil || len(content) > 0 {
 		t.Errorf("the branch is %q, %v", content, err)
 	}
@@ -141,6 +142,42 @@ func TestRepairSaysWhatToStop(t *testing.T) {
 		}
 		if err := unlock(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// In the wrong folder nothing is looked at, nothing is made, and the path is said.
+func TestCommandsFindDataDir(t *testing.T) {
+	file, _ := repairConfig(t)
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative := strings.Replace(string(content), "data_dir: "+filepath.Dir(file), "data_dir: data", 1)
+	relative = strings.ReplaceAll(relative, "client_secret: {env: X}}", "client_secret: {env: X}}\n    user: {method: delegated}")
+	if err := os.WriteFile(file, []byte(relative), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrong := t.TempDir()
+	t.Chdir(wrong)
+	for _, args := range [][]string{{"repair"}, {"repair", "--apply"}, {"forget", "sign-in", "contoso"}} {
+		for _, folder := range []string{"", "data"} { // missing, and empty
+			if folder != "" {
+				if err := os.MkdirAll(folder, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, out, stderr := command(t, append(args, "--config", file)...)
+			if code != exitUsage || out != "" || !strings.Contains(stderr, "data_dir "+filepath.Join(wrong, "data")+" ") || !strings.Contains(stderr, "working directory") {
+				t.Errorf("%v: exit code %d: %s%s", args, code, out, stderr)
+			}
+			made, err := filepath.Glob("data/*")
+			if _, statErr := os.Stat("data"); err != nil || len(made) > 0 || (statErr == nil) != (folder != "") {
+				t.Errorf("%v made %v, %v", args, made, statErr)
+			}
+			if err := os.RemoveAll("data"); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"understudy.internal/internal/journal"
@@ -116,9 +117,17 @@ func (l *lifetime) serve(ctx context.Context, cfg *config, logger *slog.Logger) 
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.GRPC.Listen)
 	if err != nil {
-		return fmt.Errorf("listening on grpc.listen: %w", err)
+		return fmt.Errorf("listening on grpc.listen: %w", takenAddress(err, "write another address"))
 	}
 	return s.run(ctx, listener)
+}
+
+// takenAddress says what to do about an address that another process listens on.
+func takenAddress(err error, instead string) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	return fmt.Errorf("%w. Another process listens there, perhaps another understudy (serve, playground, simulate, make run): stop it, or %s", err, instead)
 }
 
 // newLogger returns the logger of the configuration.

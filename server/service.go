@@ -23,6 +23,8 @@ type service struct {
 	// unlock gives data_dir free.
 	unlock  func() error
 	journal *journal.Journal
+	// lease is that of the configuration.
+	lease   time.Duration
 	engine  *engine.Engine
 	edge    *edge.Server
 	metrics *metrics
@@ -41,7 +43,7 @@ type service struct {
 // newService opens what the configuration names. Close the service, also when it
 // never ran.
 func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *service, err error) {
-	s := &service{logger: logger, metrics: newMetrics(), giveUp: func(error) {}}
+	s := &service{logger: logger, lease: cfg.Lease, metrics: newMetrics(), giveUp: func(error) {}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -55,6 +57,7 @@ func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, fmt.Errorf("loading the catalog: %w", err)
 	}
+	logger.Info("starting", "data_dir", cfg.DataDir, "version", version)
 	if s.unlock, err = lockDataDir(cfg); err != nil {
 		return nil, err
 	}
@@ -121,7 +124,7 @@ func (s *service) openMetrics(ctx context.Context, cfg *config) error {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.Metrics.Listen)
 	if err != nil {
-		return fmt.Errorf("listening on metrics.listen: %w", err)
+		return fmt.Errorf("listening on metrics.listen: %w", takenAddress(err, "write another address"))
 	}
 	s.metricsListener = listener
 	return nil
@@ -155,6 +158,7 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 		return nil
 	})
 	group.Go(func() error { s.watchHealth(ctx); return nil })
+	group.Go(func() error { warnOfNamesakes(ctx, s.journal.Worker(), s.journal.Alive, s.lease, s.logger); return nil })
 	group.Go(func() error {
 		err := s.watchHung(ctx)
 		if err != nil {

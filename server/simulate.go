@@ -78,7 +78,7 @@ func (c *simulateCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if err := tenant.Start(ctx); err != nil {
-		return err
+		return takenAddress(err, "choose other addresses with --listen and --admin-listen")
 	}
 	if err := c.describe(std, tenant); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -87,6 +88,38 @@ func TestSimulateIsAskedWrongly(t *testing.T) {
 		code, out, stderr := command(t, append([]string{"simulate", "--directory", t.TempDir()}, args...)...)
 		if code != exitUsage || out != "" || !strings.Contains(stderr, says) {
 			t.Errorf("%v: code %d, %q; want %q", args, code, stderr, says)
+		}
+	}
+}
+
+// An address that is taken is said with the flags that choose another one.
+func TestAddressesAreTaken(t *testing.T) {
+	t.Parallel()
+	var listen net.ListenConfig
+	taken, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	address, folder := taken.Addr().String(), t.TempDir()
+	file := filepath.Join(folder, "understudy.yaml")
+	content := "grpc: {listen: \"" + address + "\"}\ndata_dir: " + folder + "/data\ntenants: [" + ordinaryTenant + "]\n"
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free := []string{"--listen", "127.0.0.1:0", "--tenant", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--folder", folder}
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{append([]string{"playground"}, append(free, "--listen", address)...), "--listen, --tenant and --admin"},
+		{append([]string{"playground"}, append(free, "--admin", address)...), "--listen, --tenant and --admin"},
+		{[]string{"simulate", "--directory", folder, "--listen", address, "--admin-listen", "127.0.0.1:0"}, "--listen and --admin-listen"},
+		{[]string{"serve", "--config", file}, "listening on grpc.listen: listen tcp " + address},
+	} {
+		code, _, stderr := command(t, c.args...)
+		if code != exitFailed || !strings.Contains(stderr, "Another process listens there") || !strings.Contains(stderr, c.says) {
+			t.Errorf("%v: code %d, %s", c.args, code, stderr)
 		}
 	}
 }

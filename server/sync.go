@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type syncCommand struct {
 	Cancel string `placeholder:"SYNC" xor:"what" help:"Start nothing; cancel this sync."`
 
 	ConfigurationType []string      `short:"t" placeholder:"TYPE" help:"Sync only these types: an id, intune/* for a workload, or *. Repeat it, or separate with commas. Default: the tenant's."`
-	Policy            string        `enum:"tenant,continue-without-user,require-user,service-principal-only" default:"tenant" placeholder:"POLICY" help:"What to do when the user cannot sign in: continue-without-user, require-user or service-principal-only. Default: as the tenant says."`
+	Policy            string        `placeholder:"POLICY" help:"What to do when the user cannot sign in: continue-without-user, require-user or service-principal-only. Default: as the tenant says."`
 	AllowPrompt       bool          `xor:"prompt" help:"A person may be asked to sign in."`
 	NoPrompt          bool          `xor:"prompt" help:"Nobody is asked to sign in: only a cached sign-in or a service account is used."`
 	Timeout           time.Duration `placeholder:"DURATION" help:"How long the sync may run, for example 30m. Default: the server's limit."`
@@ -45,7 +46,7 @@ type syncCommand struct {
 func (*syncCommand) Help() string {
 	return `Starts a sync of a tenant on the server, follows it, and prints what was not backed up completely, and why. The sync belongs to the server: it goes on when this command is interrupted.
 
-Exit codes: 0 the sync succeeded, 3 it succeeded partially, 1 it failed, was cancelled or was refused, 64 wrong usage, 69 no server could be called, or none could say how the sync ended.
+Exit codes: 0 the sync succeeded, 3 it succeeded partially, 1 it failed, was cancelled or was refused, 64 wrong usage, also when only the server sees it, 69 no server could be called, or none could say how the sync ended.
 
 Examples:
 
@@ -76,6 +77,9 @@ func (c *syncCommand) check() error {
 	c.Tenant = strings.TrimPrefix(c.Tenant, "tenants/")
 	if c.Tenant == "" && c.Retry == "" && c.Watch == "" && c.Cancel == "" {
 		return errors.New("which tenant? Try: understudy sync TENANT")
+	}
+	if c.Policy != "" && !slices.Contains(policies, c.Policy) {
+		return fmt.Errorf("--policy %q is none of %s", c.Policy, strings.Join(policies, ", "))
 	}
 	for _, named := range []struct {
 		flag string
@@ -201,7 +205,10 @@ func (c *syncCommand) spec() *understudyv1.SyncSpec {
 	return spec
 }
 
-// policy is the policy that --policy names.
+// policies are the values of --policy.
+var policies = []string{"continue-without-user", "require-user", "service-principal-only"}
+
+// policy is the policy that --policy names; without it that of the tenant.
 func (c *syncCommand) policy() understudyv1.AuthenticationPolicy {
 	name := "AUTHENTICATION_POLICY_" + strings.ToUpper(strings.ReplaceAll(c.Policy, "-", "_"))
 	return understudyv1.AuthenticationPolicy(understudyv1.AuthenticationPolicy_value[name])
@@ -265,11 +272,15 @@ func syncExitCode(state understudyv1.SyncState) int {
 }
 
 // callExitCode is the exit code for a call that failed: a server that refuses gives a
-// reason, and one that is to come back says UNAVAILABLE.
+// reason, and one that is to come back says UNAVAILABLE. What it calls invalid came from
+// the command line.
 func callExitCode(err error) int {
 	s := status.Convert(err)
 	if s.Code() == codes.Unavailable || detailOf[*errdetails.ErrorInfo](s).GetReason() == "" {
 		return exitAway
+	}
+	if s.Code() == codes.InvalidArgument {
+		return exitUsage
 	}
 	return exitFailed
 }

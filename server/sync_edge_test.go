@@ -239,7 +239,7 @@ func TestExitCodesOverTheEdge(t *testing.T) {
 				t.Errorf("code %d\n%s\n%s", code, out, stderr)
 			}
 			code, _, stderr = command(t, "sync", "con_toso", "--address", address)
-			if code != exitFailed || !strings.Contains(stderr, "TENANT: must have the form tenants/{tenant}") {
+			if code != exitUsage || !strings.Contains(stderr, "TENANT: must have the form tenants/{tenant}") {
 				t.Errorf("code %d\n%s", code, stderr)
 			}
 		})

@@ -242,11 +242,12 @@ func TestErrorsOfCalls(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
+		code int
 		want string
 	}{
 		{
 			"running", statusWith(t, codes.Aborted, "A sync of the tenant is running.",
-				errorInfo(understudyv1.ErrorReason_ERROR_REASON_SYNC_ALREADY_RUNNING, map[string]string{"sync": fakeSync})),
+				errorInfo(understudyv1.ErrorReason_ERROR_REASON_SYNC_ALREADY_RUNNING, map[string]string{"sync": fakeSync})), exitFailed,
 			`A sync of the tenant is running.
   reason: ERROR_REASON_SYNC_ALREADY_RUNNING (ABORTED)
   sync: tenants/contoso/syncs/01a
@@ -261,7 +262,7 @@ func TestErrorsOfCalls(t *testing.T) {
 					violation("spec.configuration_types[2]", "must be an id"),
 					violation("spec.authentication_policy", "no user"),
 					violation("heartbeat_interval", "too short"),
-				}}),
+				}}), exitUsage,
 			`The request is not valid.
   reason: ERROR_REASON_REQUEST_INVALID (INVALID_ARGUMENT)
   TENANT: must have the form tenants/{tenant}
@@ -273,7 +274,7 @@ func TestErrorsOfCalls(t *testing.T) {
 		{
 			"help", statusWith(t, codes.FailedPrecondition, "No access.",
 				errorInfo(understudyv1.ErrorReason_ERROR_REASON_TENANT_AUTHENTICATION_FAILED, nil),
-				&errdetails.Help{Links: []*errdetails.Help_Link{{Url: "https://help.example/x"}}}),
+				&errdetails.Help{Links: []*errdetails.Help_Link{{Url: "https://help.example/x"}}}), exitFailed,
 			`No access.
   reason: ERROR_REASON_TENANT_AUTHENTICATION_FAILED (FAILED_PRECONDITION)
   what to do: read https://help.example/x`,
@@ -283,7 +284,7 @@ func TestErrorsOfCalls(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				for _, command := range []syncCommand{{}, {Retry: fakeSync}, {Watch: "01a", Tenant: "contoso"}, {Cancel: fakeSync}} {
 					got := showSync(t.Context(), t, &command, &fakeSyncs{fail: c.err}, 0)
-					if d := cmp.Diff(c.want, got.message); d != "" || got.code != exitFailed || got.out != "" {
+					if d := cmp.Diff(c.want, got.message); d != "" || got.code != c.code || got.out != "" {
 						t.Errorf("code %d, %q %s", got.code, got.out, d)
 					}
 				}
@@ -336,7 +337,8 @@ func TestOtherWaysToBegin(t *testing.T) {
 func TestSyncUsage(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"", "understudy sync TENANT"},
-		{"contoso --policy never", "continue-without-user"},
+		{"contoso --policy tenant", `--policy "tenant" is none of continue-without-user, require-user, service-principal-only`},
+		{"--retry tenants/a/syncs/1 --policy never", `--policy "never"`},
 		{"contoso --allow-prompt --no-prompt", "--no-prompt"},
 		{"contoso --timeout=-1s", "--timeout"},
 		{"contoso --timeout=soon", "--timeout"},

@@ -150,9 +150,12 @@ func (b *tenantBuilder) source() (port.Source, error) {
 	})
 }
 
+// repositoriesFolder is where the repositories are under data_dir.
+const repositoriesFolder = "repositories"
+
 // inRepositories returns a path of the tenant's among the repositories.
 func (b *tenantBuilder) inRepositories(ending string) string {
-	return filepath.Join(b.cfg.DataDir, "repositories", b.definition.ID+ending)
+	return filepath.Join(b.cfg.DataDir, repositoriesFolder, b.definition.ID+ending)
 }
 
 // cursors keep where the readings of the tenant left off.

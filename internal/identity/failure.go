@@ -47,6 +47,8 @@ type who struct {
 	identity understudyv1.Identity
 	method   understudyv1.AuthenticationMethod
 	helpBase string
+	// tenant is the name of the tenant for `understudy forget`.
+	tenant string
 	// lost says that it was authenticated in this sync.
 	lost bool
 }
@@ -66,6 +68,8 @@ type verdict struct {
 	meaning
 	answer  answer
 	missing []string
+	// untried says that it was the last time so, and that nothing was tried now.
+	untried bool
 }
 
 // standard is the verdict of a reason of which nothing more is known.
@@ -142,7 +146,20 @@ func (w who) message(v verdict) string {
 			meaning = "Configurations that were not read by then are not in this backup; their previous backup is unchanged."
 		}
 	}
-	return what + sentences[v.reason].of(w) + named(v.missing) + " " + meaning
+	return what + w.sentence(v) + named(v.missing) + " " + meaning
+}
+
+// sentence is why it failed, and what to do.
+func (w who) sentence(v verdict) string {
+	if !v.untried {
+		return sentences[v.reason].of(w)
+	}
+	was := "was refused as wrong"
+	if v.reason == understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_CREDENTIAL_EXPIRED {
+		was = "was refused as expired"
+	}
+	return "The password was not tried now: it " + was + " by an earlier sign-in, and trying it again can lock the account. " +
+		"Put a new one into the tenant's definition; if it is right after all, run `understudy forget sign-in " + w.tenant + " --config FILE`, and sync again."
 }
 
 // maxNamed is how many permissions a message names.

@@ -75,7 +75,7 @@ func newBase(config Config, identity understudyv1.Identity, method understudyv1.
 		http:   &client{http: config.HTTPClient, hosts: config.Cloud.signInHosts()},
 		logger: config.Logger,
 		tokens: &tokens{},
-		self:   who{identity: identity, method: method, helpBase: config.HelpBaseURL},
+		self:   who{identity: identity, method: method, helpBase: config.HelpBaseURL, tenant: config.Tenant},
 	}
 	if b.logger == nil {
 		b.logger = slog.New(slog.DiscardHandler)

@@ -92,7 +92,7 @@ func (r *refusedPasswords) fingerprint(password string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// find returns why a password was refused.
+// find returns why a password was refused; the verdict says that it was not tried now.
 func (r *refusedPasswords) find(password string) (verdict, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,7 +111,7 @@ func (known *refusal) verdict() verdict {
 	if !refusesPassword(reason) {
 		reason = understudyv1.AuthFailureReason_AUTH_FAILURE_REASON_INVALID_CREDENTIAL
 	}
-	v := verdict{answer: answer{codes: known.Codes, oauth: known.OAuthError}}
+	v := verdict{answer: answer{codes: known.Codes, oauth: known.OAuthError}, untried: true}
 	v.meaning, _ = byCode(who{}, v.answer)
 	if v.reason != reason {
 		v.meaning = meaning{reason: reason, actor: sentences[reason].actor}

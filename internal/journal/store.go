@@ -74,7 +74,7 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 		var err error
 		for range 4 {
 			err = s.patiently(ctx, max(patience, startTimeout/2), func(ctx context.Context) (err error) {
-				*stream.opened, err = openStream(ctx, js, stream.config, config.Cluster != nil)
+				*stream.opened, err = openAndSay(ctx, js, stream.config, config)
 				return err
 			})
 			if api := (*jetstream.APIError)(nil); !errors.As(err, &api) || api.ErrorCode != noPeers {
@@ -97,6 +97,40 @@ func openStore(ctx context.Context, conn *nats.Conn, n names, replicas int, conf
 		return nil, err
 	}
 	return s, nil
+}
+
+// openAndSay is openStream. On a cluster it says when the stream keeps more from now on:
+// the other processes do not start with what they have in their configuration any more.
+func openAndSay(ctx context.Context, js jetstream.JetStream, wanted jetstream.StreamConfig, config Config) (jetstream.Stream, error) {
+	if config.Cluster == nil {
+		return openStream(ctx, js, wanted, false)
+	}
+	before, err := js.Stream(ctx, wanted.Name)
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, err
+	}
+	opened, err := openStream(ctx, js, wanted, true)
+	if before == nil || err != nil {
+		return opened, err
+	}
+	was := before.CachedInfo().Config
+	if was.MaxAge != wanted.MaxAge {
+		config.Logger.Warn("changed how long a stream of all replicas keeps what is stored; the others need the same journal.retention in their configuration before they start again",
+			"stream", wanted.Name, "before", ageText(was.MaxAge), "now", ageText(wanted.MaxAge))
+	}
+	if was.Replicas != wanted.Replicas {
+		config.Logger.Warn("changed on how many servers a stream of all replicas is; the others need the same journal.cluster.replicas in their configuration before they start again",
+			"stream", wanted.Name, "before", was.Replicas, "now", wanted.Replicas)
+	}
+	return opened, nil
+}
+
+// ageText is for how long a stream keeps what is stored.
+func ageText(age time.Duration) string {
+	if age == 0 {
+		return "for ever"
+	}
+	return hours(age)
 }
 
 // patiently tries something until it is answered, for as long as is useful: a

@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"errors"
+	"log/slog"
 	"maps"
 	"strings"
 	"testing"
@@ -57,8 +58,11 @@ func TestStreamsDoNotShrink(t *testing.T) {
 		own.Cluster.Replicas, own.Retention = replicas, retention
 		return own
 	}
+	var logged record
 	start := func(replicas int, retention time.Duration) error {
-		j, err := journal.Open(t.Context(), config(replicas, retention))
+		own := config(replicas, retention)
+		own.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+		j, err := journal.Open(t.Context(), own)
 		if err == nil {
 			j.Close()
 		}
@@ -67,8 +71,20 @@ func TestStreamsDoNotShrink(t *testing.T) {
 	if err := start(1, 2*day); err != nil {
 		t.Fatal(err)
 	}
+	if text := logged.String(); strings.Contains(text, "changed") {
+		t.Errorf("new streams: %s", text)
+	}
 	if err := start(3, 90*day); err != nil { // more
 		t.Fatal(err)
+	}
+	for text, count := range map[string]int{"before=48h now=2160h": 2, "before=1 now=3": 3, "_SYNCS before=48h": 1, "_EVENTS before=48h": 1, "level=WARN msg=changed": 0, "level=WARN msg=\"changed": 5} {
+		if got := strings.Count(logged.String(), text); got != count {
+			t.Errorf("%q is logged %d times, want %d: %s", text, got, count, logged.String())
+		}
+	}
+	said := logged.String()
+	if err := start(3, 90*day); err != nil || strings.Count(logged.String(), "changed") != strings.Count(said, "changed") {
+		t.Errorf("what did not change: %v, %s", err, logged.String())
 	}
 	js, all := streams(t, c, prefix)
 	want := map[string]any{"SYNCS": [2]any{3, 90 * day}, "EVENTS": [2]any{3, 90 * day}, "KEYS": [2]any{3, time.Duration(0)}}

@@ -64,6 +64,7 @@ func (v *Vault) prepare(ctx context.Context, held *hold, whose port.Turn, left *
 
 // initialize makes a bare repository, and lets HEAD name the branch.
 func (v *Vault) initialize() error {
+	v.sayNew()
 	for _, folder := range []string{"objects/pack", "objects/info", "refs/heads", "refs/tags", "info"} {
 		if err := makeDirectory(v.path(folder)); err != nil {
 			return err
@@ -84,6 +85,20 @@ func (v *Vault) initialize() error {
 		return err
 	}
 	return durable.SyncFolder(v.config.Directory)
+}
+
+// sayNew says that a repository is begun: where the folder of one was moved away, a new
+// history would begin beside it, and nobody would notice.
+func (v *Vault) sayNew() {
+	if v.remote != nil {
+		return // it begins with what the remote has
+	}
+	for _, part := range []string{"HEAD", "config", "objects"} {
+		if _, err := os.Stat(v.path(part)); !errors.Is(err, os.ErrNotExist) {
+			return
+		}
+	}
+	v.logger.Warn("there is no backup of this tenant yet: a new one is begun; if there was one, stop the service and put it back", "path", v.config.Directory)
 }
 
 func (v *Vault) headContent() string { return "ref: " + v.ref().String() + "\n" }

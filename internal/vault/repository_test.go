@@ -1,7 +1,9 @@
 package vault
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -245,4 +247,26 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%s is taken", name)
 		}
 	}
+}
+
+// A repository that is begun is said, once: it may be one that was moved away.
+func TestANewRepositoryIsSaid(t *testing.T) {
+	var logged bytes.Buffer
+	v := newVault(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+	said := func(want int) {
+		t.Helper()
+		text := logged.String()
+		if strings.Count(text, "a new one is begun") != want || strings.Count(text, "level=WARN") != want || strings.Count(text, "path="+v.config.Directory) != want {
+			t.Errorf("want %d: %s", want, text)
+		}
+	}
+	runSync(t, v, night, whole(groups, documents("a")))
+	said(1)
+	runSync(t, v, night.Add(hour), whole(groups, documents("a", "b")))
+	said(1)
+	if err := os.Rename(v.config.Directory, v.config.Directory+".away"); err != nil {
+		t.Fatal(err)
+	}
+	runSync(t, v, night.Add(2*hour), whole(groups, documents("a")))
+	said(2)
 }
