@@ -19,11 +19,9 @@ import (
 	"understudy.internal/internal/port"
 )
 
-// The cancellation of an abandoned sync is tried again while the storage fails.
-const (
-	abandonTimeout = 10 * time.Second
-	abandonTries   = 4
-)
+// abandonTimeout is how long the cancellation of an abandoned sync is tried again while the
+// storage fails.
+const abandonTimeout = 10 * time.Second
 
 // RunSync implements the contract.
 func (s *service) RunSync(
@@ -110,7 +108,7 @@ func (s *service) abandon(ctx context.Context, name string) {
 			return nil, backoff.Permanent(err)
 		}
 		return sync, err
-	}, backoff.WithMaxTries(abandonTries))
+	}, backoff.WithMaxElapsedTime(abandonTimeout))
 	var finished *port.SyncFinishedError
 	switch {
 	case err == nil:
