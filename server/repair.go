@@ -176,16 +176,19 @@ func (c *repairCommand) ending(b *strings.Builder, found *vault.Repair, state st
 	case found.Held:
 		b.WriteString("  Nothing was changed, and nothing is mended before the remote can be asked.\n")
 	case !c.Apply && lost:
-		fmt.Fprintf(b, "  Nothing was changed. --apply carries the remedies out; what is LOST stays lost. Then %s.\n", state)
+		fmt.Fprintf(b, "  Nothing was changed. Before --apply look for another copy of the repository: a snapshot, another replica's data_dir.\n"+
+			"  Put the files of its objects/pack into this one's, and look again: what they have is not lost.\n"+
+			"  --apply carries the remedies out; what is LOST stays lost. Then %s.\n", state)
 	case !c.Apply:
 		fmt.Fprintf(b, "  Nothing was changed. --apply carries the remedies out. Then %s.\n", state)
 	case len(found.Left) > 0:
 		b.WriteString("  What is left:\n")
 		c.faults(b, found.Left)
 	case lost:
-		fmt.Fprintf(b, "  It can be used again, without what is LOST: %s.\n", state)
+		fmt.Fprintf(b, "  That is done. The repository can be used again, without what is LOST: %s.\n"+
+			"  Start the service, and sync: what the tenant still has comes back with the next complete reading.\n", state)
 	default:
-		fmt.Fprintf(b, "  It is whole again: %s.\n", state)
+		fmt.Fprintf(b, "  That is done. It is whole again: %s.\n", state)
 	}
 }
 

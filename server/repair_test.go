@@ -87,11 +87,11 @@ func TestRepairSaysHowItEnded(t *testing.T) {
 		code  int
 		want  string
 	}{
-		"mended":            {true, found(0, false, mended), exitOK, "  It is whole again: " + state},
-		"mended, and lost":  {true, found(0, false, mended, lost), exitPartial, "  It can be used again, without what is LOST: " + state},
+		"mended":            {true, found(0, false, mended), exitOK, "  That is done. It is whole again: " + state},
+		"mended, and lost":  {true, found(0, false, mended, lost), exitPartial, "  That is done. The repository can be used again, without what is LOST: " + state + "  Start the service, and sync: what the tenant still has comes back with the next complete reading.\n"},
 		"left":              {true, found(1, false, mended), exitLeft, "  What is left:\n  - an index is missing.\n      Remedy: make it anew.\n"},
 		"looked at":         {false, found(1, false, mended), exitLeft, "  Nothing was changed. --apply carries the remedies out. Then " + state},
-		"looked at, a loss": {false, found(1, false, lost), exitLeft, "  Nothing was changed. --apply carries the remedies out; what is LOST stays lost. Then " + state},
+		"looked at, a loss": {false, found(1, false, lost), exitLeft, "  Put the files of its objects/pack into this one's, and look again: what they have is not lost.\n  --apply carries the remedies out; what is LOST stays lost. Then " + state},
 		"held":              {true, found(1, true, mended), exitLeft, "  Nothing was changed, and nothing is mended before the remote can be asked.\n"},
 	} {
 		var out strings.Builder

@@ -246,6 +246,9 @@ func (v *textView) progressText(now time.Time) string {
 	p := v.progress
 	elapsed := now.Sub(v.began).Round(time.Second)
 	if p.GetPhase() == understudyv1.SyncPhase_SYNC_PHASE_QUEUED {
+		if p.GetQueuePosition() == 0 {
+			return fmt.Sprintf("[%s] Waiting for a server to take it", elapsed)
+		}
 		return fmt.Sprintf("[%s] Waiting: %s before this one", elapsed, counted(int(p.GetQueuePosition()), "sync"))
 	}
 	text := fmt.Sprintf("[%s] %s: %d of %s, %s", elapsed, title(words(p.GetPhase().String(), "SYNC_PHASE_")),

@@ -165,8 +165,8 @@ func (r *run) failure(err error) (understudyv1.SyncState, *rpcstatus.Status) {
 			c = code.Code_UNAVAILABLE
 		}
 		return understudyv1.SyncState_SYNC_STATE_FAILED, newStatus(c, understudyv1.ErrorReason_ERROR_REASON_BACKUP_FAILED,
-			"The backup could not be stored: see the server's log, mend its storage, and sync again. "+
-				"The previous backup is unchanged.", map[string]string{"sync": r.name})
+			"The backup could not be stored: see the server's log. When its disk is full or away, mend that and sync again; "+
+				"when the repository is damaged, stop the server and run `understudy repair`. The previous backup is unchanged.", map[string]string{"sync": r.name})
 	}
 	return understudyv1.SyncState_SYNC_STATE_FAILED, bugStatus(r.logger, err)
 }
