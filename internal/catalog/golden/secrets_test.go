@@ -17,6 +17,7 @@ import (
 // URL of what a service calls is one: it may hold the key that is needed for the call.
 // https://learn.microsoft.com/entra/identity-platform/custom-extension-tokenissuancestart-configuration
 var secretName = regexp.MustCompile(`(?i)(password|passphrase|secret|secretText|privateKey|sharedKey|pkcs12Value|accessToken|refreshToken|apiToken|bearerToken|serverToken|customXml` +
+	`|connectionString|(primary|secondary|access|api|account|license|recovery|subscription)Key|(activation|access)Code|sas(Uri|Url|Token)|bearer` +
 	`|(target|callback|trigger|webhook|hook)(Url|Uri))$`)
 
 // keyInURL matches a URL with a key or a signature in it, whatever the name of its
@@ -110,6 +111,7 @@ func TestSecretsAreFound(t *testing.T) {
 		want     []string
 	}{
 		"password":               {`{"a":[{"adminPassword":"x"}]}`, []string{"/a/0/adminPassword"}},
+		"key of an account":      {`{"storage":{"primaryKey":"x","connectionString":"y"}}`, []string{"/storage/connectionString", "/storage/primaryKey"}},
 		"hidden":                 {`{"adminPassword":"hmac-sha256:00"}`, nil},
 		"target of an extension": {`{"endpointConfiguration":{"targetUrl":"https://h.example"}}`, []string{"/endpointConfiguration/targetUrl"}},
 		"trigger of a Logic App": {`{"@odata.type":"#microsoft.graph.logicAppTriggerEndpointConfiguration","url":"https://l.example"}`, []string{"/url"}},
