@@ -135,23 +135,8 @@ Examples:
 
 // Run forgets the mark of the data_dir.
 func (c *forgetDataDirCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := loadConfig(c.Config)
-	if err != nil {
-		return &exitError{exitUsage, err.Error()}
-	}
-	if cfg.Journal.Cluster == nil {
-		return &exitError{exitUsage, "without journal.cluster there is one process, which shares its data_dir with nobody: there is nothing to forget"}
-	}
-	if err := refuseBesideReplicas(ctx, cfg); err != nil {
-		return err
-	}
-	store, closeStore, err := openShared(ctx, cfg, keysStore)
-	if err != nil {
-		return err
-	}
-	defer closeStore()
-	if err := store.Delete(dataDirMark); err != nil {
-		return fmt.Errorf("which data_dir the replicas share is not forgotten; try again: %w", err)
+	if err := forgetMarks(ctx, c.Config, "which shares its data_dir with nobody", dataDirMark); err != nil {
+		return fmt.Errorf("which data_dir the replicas share is not forgotten: %w", err)
 	}
 	return std.say("Which data_dir the replicas share is forgotten: that of the replica that starts next counts.\n")
 }

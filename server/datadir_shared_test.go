@@ -158,17 +158,7 @@ func TestForgetDataDir(t *testing.T) {
 	}
 	other := filepath.Join(h.lab.Folder, "other.yaml")
 	writeTestFile(t, other, strings.ReplaceAll(string(readTestFile(t, file)), data, folder))
-	start := func(file string) error {
-		cfg, err := loadConfig(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := newService(h.ctx, cfg, h.lab.Logger)
-		if err == nil {
-			s.close()
-		}
-		return err
-	}
+	start := func(file string) error { return h.start(t, file) }
 	refused := func(file string) {
 		t.Helper()
 		if err := start(file); err == nil || !strings.Contains(err.Error(), "is not the one that the replicas on this cluster share") {
@@ -188,4 +178,18 @@ func TestForgetDataDir(t *testing.T) {
 		t.Errorf("after the data_dir was forgotten: %v", err)
 	}
 	refused(file)
+}
+
+// start makes the service of a configuration, as a process does that starts, and ends it.
+func (h *harness) start(t *testing.T, file string) error {
+	t.Helper()
+	cfg, err := loadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newService(h.ctx, cfg, h.lab.Logger)
+	if err == nil {
+		s.close()
+	}
+	return err
 }

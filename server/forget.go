@@ -115,12 +115,22 @@ Examples:
 
 // Run forgets the keys' marks.
 func (c *forgetKeysCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := loadConfig(c.Config)
+	err := forgetMarks(ctx, c.Config, "whose keys are compared with nobody's", encryptionUse.name, fingerprintUse.name)
+	if err != nil {
+		return fmt.Errorf("which keys the replicas have is not forgotten, or not all of it: %w", err)
+	}
+	return std.say("Which keys the replicas have is forgotten: those of the replica that starts next count.\n")
+}
+
+// forgetMarks removes what the replicas on a cluster compare with each other when one
+// starts; alone says why there is nothing of the kind without a cluster.
+func forgetMarks(ctx context.Context, file, alone string, names ...string) error {
+	cfg, err := loadConfig(file)
 	if err != nil {
 		return &exitError{exitUsage, err.Error()}
 	}
 	if cfg.Journal.Cluster == nil {
-		return &exitError{exitUsage, "without journal.cluster there is one process, whose keys are compared with nobody's: there is nothing to forget"}
+		return &exitError{exitUsage, "without journal.cluster there is one process, " + alone + ": there is nothing to forget"}
 	}
 	if err := refuseBesideReplicas(ctx, cfg); err != nil {
 		return err
@@ -130,10 +140,10 @@ func (c *forgetKeysCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer closeStore()
-	if err := errors.Join(store.Delete(encryptionUse.name), store.Delete(fingerprintUse.name)); err != nil {
-		return fmt.Errorf("which keys the replicas have is not forgotten, or not all of it; try again: %w", err)
+	for _, name := range names {
+		err = errors.Join(err, store.Delete(name))
 	}
-	return std.say("Which keys the replicas have is forgotten: those of the replica that starts next count.\n")
+	return err
 }
 
 // refuseBesideReplicas fails while a replica is heard on the cluster: another one with

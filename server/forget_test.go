@@ -92,17 +92,7 @@ func TestForgetKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeTestFile(t, filepath.Join(h.lab.Folder, "other", sharedIDFile), string(readTestFile(t, filepath.Join(h.lab.Folder, "data", sharedIDFile))))
-	start := func(file string) error {
-		cfg, err := loadConfig(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := newService(h.ctx, cfg, h.lab.Logger)
-		if err == nil {
-			s.close()
-		}
-		return err
-	}
+	start := func(file string) error { return h.start(t, file) }
 	if err := start(h.lab.configFile()); err != nil {
 		t.Errorf("the same keys: %v", err)
 	}
