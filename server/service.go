@@ -23,7 +23,7 @@ type service struct {
 	// unlock gives data_dir free.
 	unlock  func() error
 	journal *journal.Journal
-	// lease is that of the configuration.
+	// lease is that of the replicas on a cluster, zero without one.
 	lease   time.Duration
 	engine  *engine.Engine
 	edge    *edge.Server
@@ -43,7 +43,10 @@ type service struct {
 // newService opens what the configuration names. Close the service, also when it
 // never ran.
 func newService(ctx context.Context, cfg *config, logger *slog.Logger) (_ *service, err error) {
-	s := &service{logger: logger, lease: cfg.Lease, metrics: newMetrics(), giveUp: func(error) {}}
+	s := &service{logger: logger, metrics: newMetrics(), giveUp: func(error) {}}
+	if cfg.Journal.Cluster != nil {
+		s.lease = cfg.Lease
+	}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -158,7 +161,9 @@ func (s *service) run(ctx context.Context, listener net.Listener) error {
 		return nil
 	})
 	group.Go(func() error { s.watchHealth(ctx); return nil })
-	group.Go(func() error { warnOfNamesakes(ctx, s.journal.Worker(), s.journal.Alive, s.lease, s.logger); return nil })
+	if s.lease > 0 {
+		group.Go(func() error { warnOfNamesakes(ctx, s.journal.Worker(), s.journal.Alive, s.lease, s.logger); return nil })
+	}
 	group.Go(func() error {
 		err := s.watchHung(ctx)
 		if err != nil {

@@ -52,7 +52,7 @@ func (r *recorder) outlast(after int64, events []*understudyv1.SyncEvent, failur
 // though it failed. What trying again does not change is a [*backoff.PermanentError].
 func (r *recorder) again(after int64, events []*understudyv1.SyncEvent) error {
 	log, err := r.open()
-	if isDecided := errors.As(err, new(*backoff.PermanentError)); err != nil && !isDecided {
+	if err != nil && !errors.As(err, new(*backoff.PermanentError)) {
 		return err
 	}
 	there, lookErr := r.has(after, events[0]) // all or none are

@@ -126,7 +126,6 @@ func (e *Engine) accept(
 		return nil, err
 	}
 	defer release()
-	// A client that goes away now has a sync or none, and not half of one.
 	accepted, created, err := e.syncs.Create(ctx, port.CreateRequest{
 		Sync: sync, Tenant: tenantName, RequestID: requestID, Digest: digest,
 	})

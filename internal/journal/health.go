@@ -55,7 +55,8 @@ func (j *Journal) stored(stream string, err error) {
 
 // mend looks after an engine that does not store. The embedded one is restarted, once
 // its directory can be written: what was stored stays, and can be read until then; what
-// was not acknowledged is found out by those who wrote it. Of a cluster it is found out whether it stores again.
+// was not acknowledged is found out by those who wrote it. Of a cluster it is found out
+// whether it stores again.
 func (j *Journal) mend(ctx context.Context) {
 	for pause := mendInterval; ; {
 		select {

@@ -71,7 +71,7 @@ func (j *Journal) Create(ctx context.Context, request port.CreateRequest) (*unde
 }
 
 // Reachable implements [port.Syncs]: why there is no use in trying to store in a cluster
-// now. One that is known to be away is not waited for, because beat and mend find out when
+// now. One that is known to be away is not waited for, because ask and mend find out when
 // it is back.
 func (j *Journal) Reachable() error {
 	if !j.clustered() {

@@ -185,10 +185,7 @@ func (r *repairer) readFile(name string) ([]byte, error) {
 
 // readFolder reads a folder; one that is missing has nothing.
 func (r *repairer) readFolder(path string) ([]fs.DirEntry, error) {
-	files, err := os.ReadDir(path)
-	if isMissing(err) {
-		return nil, nil // said by layout
-	}
+	files, err := readFolder(path) // that one is missing is said by layout
 	return files, r.trouble.note(err)
 }
 

@@ -24,7 +24,6 @@ const (
 // health says whether a sync still believes in what a configuration type is read from.
 // A type whose list answers and whose 100,000 items do not must not be asked for them all.
 type health struct {
-	typeID   string
 	failures atomic.Int32
 	givenUp  atomic.Bool
 }

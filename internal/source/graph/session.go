@@ -81,7 +81,7 @@ func (s *session) health(typeID string) *health {
 	defer s.mu.Unlock()
 	h := s.healths[typeID]
 	if h == nil {
-		h = &health{typeID: typeID}
+		h = &health{}
 		s.healths[typeID] = h
 	}
 	return h
